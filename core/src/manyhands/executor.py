@@ -1,0 +1,158 @@
+"""The contract of an executor, and the base class with its defaults."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from manyhands.errors import OptionsError
+
+if TYPE_CHECKING:
+    from manyhands.chunks import Chunk, ChunkResult
+    from manyhands.worker.context import WorkerContext
+
+Compression = Literal["lz4"] | None
+"""How payloads that cross processes are compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do: data that tests prove, never prose.
+
+    Attributes:
+        inline: `submit` runs the chunk in the calling thread and returns a finished future.
+        concurrent: more than one chunk runs at a time.
+        crosses_process: chunks leave this process, so records travel packed and code is pickled.
+        distributed: workers may be on other machines.
+        can_kill: `evict` ends what runs a chunk and replaces the worker.
+        reports_progress: `progress` tells where in a chunk a worker is.
+        async_native: async hooks of different records overlap.
+    """
+
+    inline: bool = False
+    concurrent: bool = False
+    crosses_process: bool = False
+    distributed: bool = False
+    can_kill: bool = False
+    reports_progress: bool = False
+    async_native: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a worker is in its chunk.
+
+    Attributes:
+        stage: `unpack`, `pre`, `validate`, `post` or `pack`.
+        lo, hi: the records under way, as indexes into the chunk's payload; half open.
+    """
+
+    stage: str
+    lo: int
+    hi: int
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """A place where chunks run. Knows nothing of files, order or retries."""
+
+    capabilities: Capabilities
+
+    def start(self, context: WorkerContext) -> None:
+        """Start the workers; return when one has passed its hooks' `setup`.
+
+        Raises:
+            WorkerInitError: no worker could start.
+        """
+
+    def submit(self, chunk: Chunk) -> Future[ChunkResult]:
+        """Run a chunk.
+
+        The future fails with `WorkerLost` only if the chunk had begun. A backend that lost a chunk before it
+        began cancels the future: the driver submits it again and blames nobody.
+        """
+
+    def shutdown(self, *, cancel: bool = False) -> None:
+        """Run the hooks' `teardown` and end all workers. Idempotent; leaves no process, thread, file or segment.
+
+        Args:
+            cancel: do not wait for chunks that have not begun.
+
+        Raises:
+            TeardownError: a hook's teardown failed; everything has been ended all the same.
+        """
+
+    def slots(self) -> int:
+        """Chunks worth having in flight now; may change while the executor runs."""
+
+    def progress(self, future: Future[ChunkResult]) -> Progress | None:
+        """Stage and records under way; None: not begun, or not known."""
+
+    def evict(self, future: Future[ChunkResult]) -> bool:
+        """Kill what runs this chunk and replace the worker; False: this backend cannot."""
+
+
+class BaseExecutor(ABC):
+    """Defaults for whoever writes an executor: implement `start`, `submit` and `shutdown`.
+
+    Args:
+        schema_model: the schema, where it is given to the executor rather than to the pipe.
+        chunksize: records in a chunk, honoured to the letter; None: raw blocks of about 256 KiB, or 1000 records.
+        use_batch_validation: validate a chunk by one call; see `manyhands.worker.plan`.
+        compression: `"lz4"` for backends whose chunks cross processes.
+
+    Raises:
+        OptionsError: a value is not one of these.
+    """
+
+    capabilities: Capabilities = Capabilities()
+
+    def __init__(
+        self,
+        schema_model: type[Any] | None = None,
+        *,
+        chunksize: int | None = None,
+        use_batch_validation: bool = False,
+        compression: Compression = None,
+    ) -> None:
+        if chunksize is not None and (not isinstance(chunksize, int) or chunksize < 1):
+            raise OptionsError(f"chunksize must be None or a number from 1, not {chunksize!r}")
+        if compression not in (None, "lz4"):
+            raise OptionsError(f"compression must be None or 'lz4', not {compression!r}")
+        self.schema_model = schema_model
+        self.chunksize = chunksize
+        self.use_batch_validation = use_batch_validation
+        self.compression: Compression = compression
+
+    @staticmethod
+    def process_chunk_on_worker(chunk: Chunk, context: WorkerContext) -> ChunkResult:
+        """The one pipeline of every backend; see `manyhands.worker.pipeline`."""
+        from manyhands.worker.pipeline import process_chunk_on_worker
+
+        return process_chunk_on_worker(chunk, context)
+
+    @abstractmethod
+    def start(self, context: WorkerContext) -> None:
+        """See `Executor.start`."""
+
+    @abstractmethod
+    def submit(self, chunk: Chunk) -> Future[ChunkResult]:
+        """See `Executor.submit`."""
+
+    @abstractmethod
+    def shutdown(self, *, cancel: bool = False) -> None:
+        """See `Executor.shutdown`."""
+
+    def slots(self) -> int:
+        """One chunk at a time."""
+        return 1
+
+    def progress(self, future: Future[ChunkResult]) -> Progress | None:  # noqa: ARG002  # a default for all
+        """Not known."""
+        return None
+
+    def evict(self, future: Future[ChunkResult]) -> bool:  # noqa: ARG002  # a default for all
+        """Cannot."""
+        return False
