@@ -1,0 +1,1 @@
+"""What runs where the chunks run: decode, hooks, validation, encode."""

@@ -1,0 +1,35 @@
+"""From an exception to the error details of an entry: the same words in every process."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from pydantic_core import PydanticSerializationError, ValidationError
+
+from manyhands.errors import EncodeError, RecordError
+from manyhands.records import ErrorDetail
+
+_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]+")
+
+
+def stable(message: str) -> str:
+    """The message without memory addresses, which differ from run to run."""
+    return _ADDRESS.sub("0x…", message) if "0x" in message else message
+
+
+def detail(type_: str, message: str, loc: tuple[str | int, ...] = ()) -> ErrorDetail:
+    """One error detail."""
+    return {"type": type_, "message": stable(message), "loc": list(loc)}
+
+
+def describe(error: BaseException) -> list[ErrorDetail]:
+    """The details of an exception: one for each finding of a validation error, else one."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return [detail(item["type"], item["msg"], item["loc"]) for item in found]
+    if isinstance(error, RecordError):
+        return [detail(error.type, str(error), error.loc)]
+    if isinstance(error, PydanticSerializationError):  # the fast encoders do not translate it
+        return [detail(EncodeError.type, f"no JSON form: {error}")]
+    return [detail(type(error).__name__, str(error) or type(error).__name__)]

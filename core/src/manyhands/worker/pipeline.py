@@ -1,0 +1,244 @@
+"""The one pipeline of every backend: unpack → pre hooks → validate → post hooks → pack.
+
+    Chunk ─ unpack ─┬─ rows ─ validate ─ encode ──────────────────────────┬─ ChunkResult
+                    └─ entries ─ pre hooks ─ validate ─ post hooks ─ encode ┘
+
+The upper way is for jobs without hooks whose output has an encoder: rows never get an envelope.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import cached_property
+from operator import itemgetter
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from manyhands.chunks import Chunk, ChunkKind, ChunkResult
+from manyhands.errors import ProtocolError
+from manyhands.records import Entry, EntryStatus, ErrorDetail, ErrorRecord, Outcome
+from manyhands.worker import codec
+from manyhands.worker.batch import HookedPath, map_all, reject
+from manyhands.worker.failures import describe, detail
+from manyhands.worker.hook_runner import HookRunner
+from manyhands.worker.plan import CAUGHT, Rejected, compile_plan, load_json
+from manyhands.worker.rows import BadRow, escaped, snapshot
+
+if TYPE_CHECKING:
+    from manyhands.worker.context import WorkerContext
+    from manyhands.worker.encode import Encoder
+
+
+def process_chunk_on_worker(chunk: Chunk, context: WorkerContext) -> ChunkResult:
+    """Run the records of a chunk.
+
+    Args:
+        chunk: the records.
+        context: the job, set up on this worker.
+
+    Returns:
+        Every record of the chunk's range as ok, rejected or dropped. A record that fails is rejected and leaves its
+        neighbours unharmed; only what kills the worker, or the backend's own failure, raises.
+    """
+    cell = context.cell
+    if cell is None:
+        return context.worker.process(chunk)
+    cell.begin(chunk)
+    try:
+        return context.worker.process(chunk)
+    finally:
+        cell.end()
+
+
+class Worker:
+    """A job compiled for one worker.
+
+    Args:
+        context: the job.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        self._plan = compile_plan(context.schema_model, batch=context.use_batch_validation)
+        self.hooks = HookRunner([*context.pre_hooks, *context.post_hooks], context.concurrency)
+        self._name = f"{os.getpid()}/{threading.current_thread().name}"
+        self._enveloped = bool(context.pre_hooks or context.post_hooks) or context.encoder is None
+
+    def process(self, chunk: Chunk) -> ChunkResult:
+        """See `process_chunk_on_worker`."""
+        result = ChunkResult(chunk.sequence, chunk.lo, chunk.hi, worker=self._name)
+        records = ChunkRecords(chunk, self._context)
+        (self._process_entries if self._enveloped else self._process_rows)(chunk, records, result)
+        return result
+
+    def _process_rows(self, chunk: Chunk, records: ChunkRecords, result: ChunkResult) -> None:
+        begun = perf_counter()
+        rows = records.fresh() if self._plan.calls_code else records.borrowed()
+        unpacked = perf_counter()
+        rejected: Rejected = {}
+        values = self._validate(rows, rejected, chunk)
+        validated = perf_counter()
+        parts = self._encode_values(values, rejected)
+        errors = [records.error_record(index + chunk.lo, describe(rejected[index])) for index in sorted(rejected)]
+        self._pack(result, parts, errors)
+        result.stages = {
+            "unpack": unpacked - begun,
+            "validate": validated - unpacked,
+            "pack": perf_counter() - validated,
+        }
+
+    def _validate(self, rows: list[Any], rejected: Rejected, chunk: Chunk) -> list[Any]:
+        cell, rest = self._context.cell, self._context.until_cancelled(rows)
+        if cell is None:
+            return self._plan.validate_batch(rows, rejected, rest)
+        values = self._plan.validate_rows(rows, rejected, cell.track(rest, "validate", range(chunk.lo, chunk.hi)))
+        cell.batch("pack", chunk.lo)
+        return values
+
+    def _encode_values(self, values: list[Any], rejected: Rejected) -> list[bytes]:
+        unwritten: Rejected = {}
+        parts = map_all(self._encoder.for_values(self._plan), values, unwritten)
+        if unwritten:
+            # Which rows the values belong to is only worked out when one of them cannot be written.
+            good = [index for index in range(len(values) + len(rejected)) if index not in rejected]
+            rejected.update({good[place]: error for place, error in unwritten.items()})
+        return parts
+
+    def _process_entries(self, chunk: Chunk, records: ChunkRecords, result: ChunkResult) -> None:
+        begun = perf_counter()
+        rows = records.fresh()
+        unpacked = perf_counter()
+        path = HookedPath(self._context, self._plan, self.hooks)
+        entries = path.run(rows, chunk.start, chunk.lo, records.fresh)
+        packing = perf_counter()
+        if self._context.cell is not None:
+            self._context.cell.batch("pack", chunk.lo)
+        result.dropped = chunk.size - len(entries)
+        ok = [entry for entry in entries if entry["status"] != EntryStatus.FAILED]
+        parts = ok if self._context.encoder is None else self._encode_entries(ok)
+        failed = [entry for entry in entries if entry["status"] == EntryStatus.FAILED]
+        self._pack(result, parts, [records.error_of(entry) for entry in failed])
+        result.stages = {"unpack": unpacked - begun, **path.stages, "pack": perf_counter() - packing}
+
+    def _encode_entries(self, entries: list[Entry]) -> list[bytes]:
+        unwritten: Rejected = {}
+        records = list(map(itemgetter("validated_data"), entries))
+        if self._context.post_hooks:
+            encode = self._encoder.for_records(self._plan, records)
+        else:  # they are still the values that the schema made
+            encode = self._encoder.for_values(self._plan)
+        parts = map_all(encode, records, unwritten)
+        for index, error in unwritten.items():
+            reject(entries[index], error)
+        return parts
+
+    @property
+    def _encoder(self) -> Encoder:
+        if self._context.encoder is None:
+            raise ProtocolError("a job without an encoder has nothing to encode with")
+        return self._context.encoder
+
+    def _pack(self, result: ChunkResult, parts: list[Any], errors: list[ErrorRecord]) -> None:
+        encoder, error_encoder = self._context.encoder, self._context.error_encoder
+        result.ok, result.rejected = len(parts), len(errors)
+        result.output = parts if encoder is None else encoder.join(parts)
+        result.errors = (
+            errors if error_encoder is None else error_encoder.join([error_encoder.encode(each) for each in errors])
+        )
+
+
+class ChunkRecords:
+    """The records of a chunk's range, decoded as often as asked.
+
+    Args:
+        chunk: the chunk.
+        context: the job that says how to decode.
+    """
+
+    def __init__(self, chunk: Chunk, context: WorkerContext) -> None:
+        self._chunk = chunk
+        self._decoder = context.decoder
+
+    def borrowed(self) -> list[Any]:
+        """The rows of the range for whoever does not change them."""
+        if self._chunk.kind is not ChunkKind.LIST:
+            return self.fresh()
+        rows: list[Any] = self._chunk.payload[self._chunk.lo : self._chunk.hi]
+        return rows
+
+    def fresh(self) -> list[Any]:
+        """The rows of the range, decoded from the payload or copied: nobody else holds them."""
+        if self._chunk.kind is ChunkKind.LIST:
+            return list(map(_copied, self.borrowed()))
+        rows = self._all()
+        if len(rows) != self._chunk.count:
+            raise ProtocolError(f"the chunk was cut as {self._chunk.count} records, but decodes to {len(rows)}")
+        return rows if self._chunk.size == len(rows) else rows[self._chunk.lo : self._chunk.hi]
+
+    def error_of(self, entry: Entry) -> ErrorRecord:
+        """The error record of a failed entry."""
+        index = entry["position"] - self._chunk.start
+        return self.error_record(index, entry["errors"], metadata=entry["metadata"])
+
+    def error_record(
+        self,
+        index: int,
+        errors: list[ErrorDetail],
+        *,
+        outcome: Outcome = Outcome.REJECTED,
+        metadata: dict[str, Any] | None = None,
+    ) -> ErrorRecord:
+        """One object of the error output.
+
+        Args:
+            index: of the record in the payload.
+            errors: why.
+            outcome: rejected or dead.
+            metadata: what hooks left on the entry.
+        """
+        record: ErrorRecord = {"position": self._chunk.start + index}
+        if self._chunk.line is not None:
+            record["line"] = self._chunk.line + self._lines[index]
+        raw = _readable(self._pristine[index - self._chunk.lo])
+        return {**record, "outcome": outcome, "raw_data": raw, "errors": errors, "metadata": metadata or {}}
+
+    @cached_property
+    def _pristine(self) -> list[Any]:
+        return self.fresh()
+
+    @cached_property
+    def _lines(self) -> list[int]:
+        return self._decoder.lines(self._payload()) if self._decoder else []
+
+    def _all(self) -> list[Any]:
+        if self._chunk.kind is ChunkKind.PACKED:
+            packed: list[Any] = codec.loads(self._payload())
+            return packed
+        if self._decoder is None:
+            raise ProtocolError("a raw block came to a job without a decoder")
+        return self._decoder.rows(self._payload())
+
+    def _payload(self) -> bytes:
+        payload: bytes = self._chunk.payload
+        return codec.decompress(payload) if self._chunk.compressed else payload
+
+
+def _copied(record: Any) -> Any:
+    try:
+        return snapshot(record)
+    except RecursionError:
+        name = type(record).__name__
+        return BadRow(f"<{name}>", detail("recursion", f"this {name} is nested too deeply, or holds itself"))
+
+
+def _readable(row: Any) -> Any:
+    """The row as the error output shows it: parsed where it can be."""
+    if isinstance(row, BadRow):
+        return row.raw
+    if type(row) is not bytes:
+        return row
+    try:
+        return load_json(row)
+    except CAUGHT:
+        return escaped(row)
