@@ -1,0 +1,122 @@
+"""Reads a file as raw blocks cut at record boundaries."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from manyhands.adapters.base import Block
+from manyhands.adapters.cut import Cutter
+from manyhands.adapters.files import InputFile
+from manyhands.errors import InputError, ProtocolError, SourceError
+from manyhands.worker.rows import Decoder
+
+BLOCK_BYTES: Final = 256 * 1024
+MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
+"""A longer record ends the run: without a bound, one unclosed quote would draw the whole rest into memory."""
+
+
+def begin(file: InputFile) -> bytes:
+    """The first bytes of a file, without a byte order mark.
+
+    Raises:
+        InputError: reading failed, or what should be compressed is not.
+    """
+    return read_ahead(file, max(BLOCK_BYTES, len(codecs.BOM_UTF8))).removeprefix(codecs.BOM_UTF8)
+
+
+def read_ahead(file: InputFile, size: int) -> bytes:
+    """Bytes that are needed to open the file.
+
+    Raises:
+        InputError: as for `begin`.
+    """
+    try:
+        return file.read(size)
+    except SourceError as error:
+        raise InputError(f"cannot read {file.path}: {error.__cause__}") from error
+
+
+class BlockSource:
+    """An opened file of records.
+
+    Args:
+        file: the file, past its header.
+        decoder: how workers read a block.
+        cutter: where records end.
+        begun: bytes already read from the file, past its header.
+        line: 1-based line of the first of them.
+        json_input: the records are JSON.
+    """
+
+    def __init__(
+        self, file: InputFile, decoder: Decoder, cutter: Cutter, *, begun: bytes, line: int, json_input: bool
+    ) -> None:
+        self.decoder: Decoder | None = decoder
+        self.json_input = json_input
+        self._file = file
+        self._cutter = cutter
+        self._begun = begun
+        self._line = line
+
+    def blocks(self, chunksize: int | None) -> Iterator[Block]:
+        """Raw blocks of exactly `chunksize` records, or of about 256 KiB.
+
+        Raises:
+            SourceError: reading failed, or a record is longer than `MAX_RECORD_BYTES`.
+        """
+        pieces: Iterable[bytes] = self._pieces()
+        if chunksize is not None:
+            pieces = self._exactly(pieces, chunksize)
+        for data in pieces:
+            count = self._cutter.count(data)
+            if count:
+                yield Block(data, count, self._line)
+            self._line += self._cutter.line_ends(data)
+
+    def records(self) -> Iterable[object]:
+        """None: workers decode the blocks."""
+        raise ProtocolError("a block source has no records")
+
+    def consumed(self) -> float | None:
+        """The fraction of the file that was read."""
+        return self._file.consumed()
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._file.close()
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Bytes of whole records."""
+        pending = self._begun
+        while True:
+            # Doubled while one record does not end, or the search for its end would be quadratic.
+            data = self._file.read(max(BLOCK_BYTES - len(pending), len(pending), 1))
+            buffer = pending + data
+            end = self._cutter.cut(buffer, final=not data)
+            if end:
+                yield buffer[:end]
+            pending = buffer[end:]
+            if not data:
+                return
+            if len(pending) > MAX_RECORD_BYTES:
+                raise SourceError(self._endless(len(pending)))
+
+    def _exactly(self, pieces: Iterable[bytes], chunksize: int) -> Iterator[bytes]:
+        held: list[bytes] = []
+        records = 0
+        for piece in pieces:
+            held.append(piece)
+            records += self._cutter.count(piece)
+            if records >= chunksize:
+                data = b"".join(held)
+                ends = self._cutter.ends(data)
+                cuts = [0, *ends[chunksize - 1 :: chunksize]]
+                yield from (data[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
+                held, records = [data[cuts[-1] :]], records % chunksize
+        yield b"".join(held)
+
+    def _endless(self, size: int) -> str:
+        where = f"{self._file.path}, line {self._line} or behind"
+        return f"{where}: a record of more than {size >> 20} MiB; is a quote never closed?"

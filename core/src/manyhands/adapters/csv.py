@@ -1,0 +1,167 @@
+"""CSV in and out."""
+
+from __future__ import annotations
+
+import codecs
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, Source, Writer
+from manyhands.adapters.blocks import BLOCK_BYTES, MAX_RECORD_BYTES, BlockSource, begin, read_ahead
+from manyhands.adapters.cut import CSVCutter
+from manyhands.adapters.files import FileWriter, InputFile, OutputFile, TranscodedFile
+from manyhands.errors import EncodeError, InputError, SinkError
+from manyhands.worker.encode import CSVEncoder
+from manyhands.worker.rows import CSVDecoder
+
+OneCharacter = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\x00-\x7f]$")]
+
+# Encodings in which the bytes of delimiter, quote, CR and LF never are part of another character.
+_ASCII_COMPATIBLE: Final = ("utf-8", "ascii", "iso8859-", "cp125", "cp437", "cp85", "koi8", "mac-", "euc_")
+_CONFIG: Final = ConfigDict(extra="forbid")
+
+
+@dataclass(config=_CONFIG, frozen=True)
+class CSVInputAdapter(BaseInputAdapter):
+    """Records of a CSV file, by the rules of `csv.reader`.
+
+    A blank line is no record. A record with more or fewer fields than the header is rejected, and so is one that is
+    not valid text in the encoding, or that the file's end leaves inside quotes.
+
+    Args:
+        path: the file; `.gz` is decompressed.
+        delimiter: what separates fields.
+        quotechar: what encloses fields that hold delimiters or line ends; None for files without quoting.
+        escapechar: what takes the meaning from the character behind it.
+        encoding: of the text; a byte order mark is removed.
+        fieldnames: the columns, for files without a header line.
+        skip_rows: pass over so many records first.
+        limit: read at most so many records.
+    """
+
+    path: Path
+    delimiter: OneCharacter = ","
+    quotechar: OneCharacter | None = '"'
+    escapechar: OneCharacter | None = None
+    encoding: str = "utf-8"
+    fieldnames: tuple[str, ...] | None = None
+    skip_rows: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=0)] | None = None
+
+    def open(self) -> Source:
+        """Open the file and read its header.
+
+        Raises:
+            InputError: it is missing or unreadable, the encoding is unknown, or the header names a column twice.
+        """
+        encoding = self._codec()
+        file = InputFile(self.path)
+        try:
+            if not encoding.startswith(_ASCII_COMPATIBLE):
+                return self._open_blocks(TranscodedFile(file, encoding), "utf-8")
+            return self._open_blocks(file, encoding)
+        except BaseException:
+            file.close()
+            raise
+
+    def _codec(self) -> str:
+        try:
+            return codecs.lookup(self.encoding.removesuffix("-sig").removesuffix("_sig")).name
+        except LookupError as error:
+            raise InputError(f"cannot read {self.path}: unknown encoding {self.encoding!r}") from error
+
+    def _open_blocks(self, file: InputFile, encoding: str) -> Source:
+        begun = begin(file)
+        line = 1
+        columns = self.fieldnames
+        if columns is None:
+            columns, begun, line = self._header(file, begun, encoding)
+        decoder = self._decoder(self._checked(columns), encoding)
+        return BlockSource(file, decoder, CSVCutter(decoder), begun=begun, line=line, json_input=False)
+
+    def _header(self, file: InputFile, begun: bytes, encoding: str) -> tuple[tuple[str, ...], bytes, int]:
+        """The names in the first record, the bytes behind it, and their line."""
+        decoder = self._decoder((), encoding)
+        cutter = CSVCutter(decoder)
+        while True:
+            more = read_ahead(file, BLOCK_BYTES)
+            begun += more
+            end = cutter.cut(begun, final=not more)
+            ends = cutter.ends(begun[:end])
+            if ends or not more:
+                break
+            if len(begun) > MAX_RECORD_BYTES:
+                raise InputError(f"cannot read {self.path}: its header does not end; is a quote never closed?")
+        size = ends[0] if ends else len(begun)
+        try:
+            text = begun[:size].decode(encoding)
+        except UnicodeDecodeError as error:
+            raise InputError(f"cannot read {self.path}: its header is not valid {encoding}") from error
+        names = next(filter(None, decoder.reader(StringIO(text, newline=""))), [])
+        return tuple(names), begun[size:], 1 + cutter.line_ends(begun[:size])
+
+    def _decoder(self, columns: tuple[str, ...], encoding: str) -> CSVDecoder:
+        return CSVDecoder(columns, self.delimiter, self.quotechar, self.escapechar, encoding)
+
+    def _checked(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        twice = {name for name in columns if columns.count(name) > 1}
+        if twice:
+            names = ", ".join(repr(name) for name in sorted(twice))
+            raise InputError(f"{self.path}: the header names {names} more than once; give the columns as fieldnames")
+        return columns
+
+
+@dataclass(config=_CONFIG, frozen=True)
+class CSVOutputAdapter(BaseOutputAdapter):
+    """Records as CSV: a header, lines ending in LF, values in the forms of JSON, None as nothing.
+
+    Args:
+        path: the file; `.gz` is compressed. It appears when the run is complete.
+        delimiter: what separates fields.
+        fieldnames: the columns. Left out, they are the schema's fields, or with post-validation hooks (which may add
+            some) the keys of the first record. A record with any other key is rejected, or, where the first record
+            made the header, ends the run.
+    """
+
+    path: Path
+    delimiter: OneCharacter = ","
+    fieldnames: tuple[str, ...] | None = None
+
+    def open(self, columns: tuple[str, ...] | None) -> Writer:
+        """Create the file aside.
+
+        Raises:
+            OutputError: it cannot be created.
+        """
+        columns = self.fieldnames or columns
+        return _CSVWriter(OutputFile(self.path), CSVEncoder(columns, self.delimiter) if columns else None, self.delimiter)
+
+
+class _CSVWriter(FileWriter):
+    """Encoded lines, or entries where the header is not known before the first of them."""
+
+    def __init__(self, file: OutputFile, encoder: CSVEncoder | None, delimiter: str) -> None:
+        super().__init__(file, encoder)
+        self._delimiter = delimiter
+        self._line_encoder: CSVEncoder | None = None
+        if encoder is not None:
+            file.write(encoder.header())
+
+    def write(self, records: Any) -> None:
+        """Append lines, or the validated data of entries."""
+        super().write(records if isinstance(records, bytes) else b"".join(map(self._line, records)))
+
+    def _line(self, entry: Any) -> bytes:
+        record = entry["validated_data"]
+        if self._line_encoder is None:
+            self._line_encoder = CSVEncoder(tuple(record), self._delimiter)
+            super().write(self._line_encoder.header())
+        try:
+            return self._line_encoder.line(record)
+        except EncodeError as error:
+            remedy = "name all columns with fieldnames"
+            raise SinkError(f"{self.path}: record {entry['position']}: {error}; {remedy}") from error

@@ -1,0 +1,273 @@
+"""Files of inputs and outputs: gzip by the ending, outputs that appear only when complete."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import os
+import stat
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from manyhands.errors import InputError, OutputError, SinkError, SourceError
+
+if TYPE_CHECKING:
+    from manyhands.worker.encode import Encoder
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock: there, two runs into one output at a time go unnoticed
+    fcntl = None  # type: ignore[assignment]
+
+
+class InputFile:
+    """A file to read.
+
+    Args:
+        path: the file; `.gz` is decompressed.
+
+    Raises:
+        InputError: it is missing, a folder, or may not be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._raw: IO[bytes] = path.open("rb", buffering=0)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise InputError(f"cannot read {path}: {_words(error)}") from error
+        self._total = os.fstat(self._raw.fileno()).st_size
+        self._file: Any = gzip.GzipFile(fileobj=self._raw) if path.suffix == ".gz" else self._raw
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`; none at the end.
+
+        Raises:
+            SourceError: reading failed, or the compressed data is damaged or cut off.
+        """
+        try:
+            data: bytes = self._file.read(size)
+        except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]  # not in the stubs
+            raise SourceError(f"cannot go on reading {self.path}: {error}") from error
+        return data
+
+    def consumed(self) -> float | None:
+        """The fraction read so far; None for what has no length."""
+        if self._raw.closed:
+            return 1.0
+        return min(self._raw.tell() / self._total, 1.0) if self._total else None
+
+    def close(self) -> None:
+        """Close it. Idempotent."""
+        self._file.close()
+        self._raw.close()
+
+
+class TranscodedFile(InputFile):
+    """A file in an encoding whose bytes do not tell where lines end, read as UTF-8.
+
+    Args:
+        file: the opened file.
+        encoding: its encoding.
+    """
+
+    def __init__(self, file: InputFile, encoding: str) -> None:
+        self.path = file.path
+        self._inner = file
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+
+    def read(self, size: int) -> bytes:
+        """The next bytes in UTF-8; none at the end.
+
+        Raises:
+            SourceError: the file is not text in its encoding.
+        """
+        while True:
+            data = self._inner.read(size)
+            try:
+                text = self._decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise SourceError(f"{self.path} is not valid {self._encoding}: {error.reason}") from error
+            if text or not data:
+                return text.encode()
+
+    def consumed(self) -> float | None:
+        """The fraction read so far."""
+        return self._inner.consumed()
+
+    def close(self) -> None:
+        """Close it. Idempotent."""
+        self._inner.close()
+
+
+class OutputFile:
+    """A file that is written aside as `NAME.partial` and renamed when complete.
+
+    Args:
+        path: the final name; with `.gz` it is compressed.
+
+    Raises:
+        OutputError: the folder is missing or read-only, the name is no regular file, or another run writes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.path = Path(os.path.realpath(path))
+            if self.path.exists() and not self.path.is_file():
+                raise OutputError(f"cannot write {path}: it is not a regular file")
+            self.partial = self.path.with_name(f"{self.path.name}.partial")
+            found = _open_aside(self.partial)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise OutputError(f"cannot write {path}: {_reason(error, self.path.parent)}") from error
+        if found is None:
+            raise OutputError(f"cannot write {path}: another run is writing it")
+        self._raw = found
+        self._file: Any = self._compressed() if path.suffix == ".gz" else self._raw
+
+    def write(self, data: bytes) -> None:
+        """Append.
+
+        Raises:
+            SinkError: the disk is full, over quota, or gone.
+        """
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def finish(self) -> None:
+        """Flush and close; the file keeps its partial name.
+
+        Raises:
+            SinkError: the rest could not be written.
+        """
+        try:
+            if self._file is not self._raw:
+                self._file.close()
+            self._raw.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def publish(self) -> None:
+        """Give it its final name and let go of the lock.
+
+        Raises:
+            SinkError: it could not be renamed.
+        """
+        try:
+            self._let_go()
+            self.partial.replace(self.path)
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            _close_quietly(self._raw)
+
+    def discard(self) -> None:
+        """Close it and leave it under its partial name; an empty one is removed. Idempotent."""
+        try:
+            self.finish()
+        except (SinkError, ValueError):  # what cannot be written any more is lost either way; or closed already
+            pass
+        if not self._raw.closed:
+            empty = not os.fstat(self._raw.fileno()).st_size
+            self._let_go()
+            if empty:
+                self.partial.unlink(missing_ok=True)
+            _close_quietly(self._raw)
+
+    def _let_go(self) -> None:
+        """Close it where an open file cannot be renamed or removed; elsewhere the lock is kept until that is done."""
+        if fcntl is None:
+            _close_quietly(self._raw)
+
+    def _compressed(self) -> Any:
+        # No name and no time in the header: the same run gives the same bytes.
+        return io.BufferedWriter(gzip.GzipFile(filename="", fileobj=self._raw, mode="wb", mtime=0), 1 << 18)  # type: ignore[arg-type]  # GzipFile is a raw writer in all but name
+
+    def _failed(self, error: OSError) -> SinkError:
+        return SinkError(f"cannot write {self.path}: {_words(error)}; what is complete so far is in {self.partial}")
+
+
+class FileWriter:
+    """A writer of encoded records into a file.
+
+    Args:
+        file: the file, opened aside.
+        encoder: what makes the bytes; None where the subclass does.
+    """
+
+    def __init__(self, file: OutputFile, encoder: Encoder | None) -> None:
+        self.encoder = encoder
+        self.path = file.path
+        self._file = file
+
+    def write(self, records: Any) -> None:
+        """Append encoded records."""
+        self._file.write(records)
+
+    def finish(self) -> None:
+        """Flush and close."""
+        self._file.finish()
+
+    def publish(self) -> None:
+        """Give the file its final name."""
+        self._file.publish()
+
+    def discard(self) -> None:
+        """Leave the file under its partial name."""
+        self._file.discard()
+
+
+def _open_aside(partial: Path) -> IO[bytes] | None:
+    """The file, empty and locked; None if another run has it."""
+    while True:
+        file = os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
+        if not _lock(file.fileno()):
+            file.close()
+            return None
+        if _is_at(file, partial):
+            file.truncate(0)
+            return file
+        # Whoever had it published or removed it between our two calls: what we hold may be a complete output.
+        file.close()
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(descriptor: int) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _close_quietly(file: IO[bytes]) -> None:
+    try:
+        file.close()
+    except OSError:
+        pass
+
+
+def _words(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _reason(error: OSError | ValueError, folder: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"the folder {folder} does not exist; create it first"
+    if isinstance(error, PermissionError) and folder.is_dir() and not folder.stat().st_mode & stat.S_IWUSR:
+        return f"the folder {folder} is read-only"
+    return _words(error)

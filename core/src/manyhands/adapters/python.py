@@ -1,0 +1,49 @@
+"""Any Python iterable as an input."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any
+
+from manyhands.adapters.base import BaseInputAdapter, RecordSource, Source
+from manyhands.errors import InputError, OptionsError
+
+
+class IterableInputAdapter(BaseInputAdapter):
+    """Records of an iterable: a list, a generator (endless ones too), an asynchronous one, or a function giving one.
+
+    It is iterated in a thread of its own, an asynchronous one on an event loop of its own.
+
+    Args:
+        iterable: where the records come from.
+        limit: read at most so many.
+        skip_rows: pass over so many first.
+    """
+
+    def __init__(
+        self,
+        iterable: Iterable[Any] | AsyncIterable[Any] | Callable[[], Iterable[Any] | AsyncIterable[Any]],
+        *,
+        limit: int | None = None,
+        skip_rows: int = 0,
+    ) -> None:
+        if not (callable(iterable) or isinstance(iterable, Iterable | AsyncIterable)):
+            raise OptionsError(f"{iterable!r} is no iterable of records")
+        if skip_rows < 0 or (limit is not None and limit < 0):
+            raise OptionsError("limit and skip_rows must not be negative")
+        self.iterable = iterable
+        self.limit = limit
+        self.skip_rows = skip_rows
+
+    def open(self) -> Source:
+        """The records.
+
+        Raises:
+            InputError: the function gave no iterable.
+        """
+        records = self.iterable
+        if callable(records) and not isinstance(records, Iterable | AsyncIterable):
+            records = records()
+            if not isinstance(records, Iterable | AsyncIterable):
+                raise InputError(f"{self.iterable!r} returned {type(records).__name__}, no iterable of records")
+        return RecordSource(records)
