@@ -1,0 +1,123 @@
+"""The commands, and how an error becomes one message and an exit code.
+
+0  finished, every record accounted for
+1  the run failed or was aborted
+2  the job, the command line or the installation is wrong: nothing ran
+3  finished, but records are dead; with --strict also when any was rejected
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from manyhands._version import __version__
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Write a record pipeline once; choose by name whose hands do it.",
+)
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (TOML).")]
+ExecutorName = Annotated[
+    str | None, typer.Option("--executor", metavar="NAME", help="Another backend than the job names.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the job. May be given several times."),
+]
+
+
+def main() -> None:
+    """Entry point of the `manyhands` command."""
+    from manyhands.errors import ManyhandsError, UsageError
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: any file name can be shown on any terminal
+    try:
+        app()
+    except UsageError as error:
+        _complain(error)
+        sys.exit(2)
+    except ManyhandsError as error:
+        _complain(error)
+        sys.exit(1)
+
+
+def _complain(error: Exception) -> None:
+    print(f"manyhands: {error}", file=sys.stderr)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    from manyhands.errors import RunAborted
+
+    try:
+        yield
+    except KeyboardInterrupt:  # typer would exit with 130 and say nothing
+        raise RunAborted("interrupted") from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"manyhands {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    job: JobFile,
+    *,
+    executor: ExecutorName = None,
+    settings: Settings = None,
+    progress: Annotated[str, typer.Option(metavar="STYLE", help="auto, rich, plain, json or none.")] = "auto",
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the final report to this file, as JSON.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when any record was rejected.")] = False,
+) -> None:
+    """Run a job."""
+    with _interruptible():
+        from manyhands.cli.run import run_job
+
+        code = run_job(
+            job, executor=executor, settings=settings or [], progress=progress, report_file=report, strict=strict
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def check(job: JobFile, executor: ExecutorName = None, settings: Settings = None) -> None:
+    """Say what a job would run, and import everything it needs."""
+    with _interruptible():
+        from manyhands.cli.check import check_job
+
+        check_job(job, executor=executor, settings=settings or [])
+
+
+@app.command()
+def backends(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for machines.")] = False,
+) -> None:
+    """List the installed backends."""
+    from manyhands.cli.backends import list_backends
+
+    list_backends(as_json=as_json)

@@ -1,0 +1,198 @@
+"""`manyhands run`: runs a job, shows it, sums it up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+from manyhands.adapters.files import OutputFile
+from manyhands.cli.display import Display, make_display
+from manyhands.config.build import build_pipe
+from manyhands.config.load import load_job
+from manyhands.errors import ManyhandsError, OutputError
+from manyhands.pipe import Pipe
+from manyhands.report import FlowReport, RunStatus
+from manyhands.worker.tuning import tune_process
+
+_REFRESH_SECONDS: Final = 0.1
+_GRACE_SECONDS: Final = 0.7
+
+
+def run_job(
+    path: Path,
+    *,
+    executor: str | None,
+    settings: list[str],
+    progress: str,
+    report_file: Path | None,
+    strict: bool,
+) -> int:
+    """Run a job file; returns the exit code.
+
+    Raises:
+        UsageError: the job cannot run.
+    """
+    job = load_job(path, executor=executor, settings=settings)
+    pipe = build_pipe(path, job)
+    tune_process()
+    display = make_display(progress)
+    try:
+        # Opened first: a report that cannot be written must not come to light after the run.
+        output = _open_report(report_file, path, pipe) if report_file else None
+        report, stuck = _run(pipe, display, output)
+    finally:
+        display.close()
+    try:
+        if output:
+            _write_report(output, report)
+    finally:
+        _show(lambda: display.sum_up(report, list(_notes(pipe, report))))
+        _complain(report)
+    if stuck:
+        _leave()
+    return _exit_code(report, strict=strict)
+
+
+def _open_report(file: Path, job: Path, pipe: Pipe) -> OutputFile:
+    """The report's file, which must be none that the job reads or writes."""
+    taken = {job: "the job file"}
+    for what, adapter in (
+        ("the input", pipe.input_adapter),
+        ("the output", pipe.output_adapter),
+        ("the error output", pipe.error_output_adapter),
+    ):
+        if adapter is not None and adapter.path is not None:
+            taken[adapter.path] = what
+    for path, what in taken.items():
+        if os.path.realpath(path) == os.path.realpath(file):
+            raise OutputError(f"cannot write the report to {file}: it is {what}")
+    return OutputFile(file)
+
+
+def _run(pipe: Pipe, display: Display, output: OutputFile | None) -> tuple[FlowReport, bool]:
+    """The final report, and whether something in the run did not come back."""
+    try:
+        with _terminable():
+            report = pipe.start()
+            return report, not _watch(report, display)
+    except BaseException:
+        if output:
+            output.discard()
+        raise
+
+
+def _watch(report: FlowReport, display: Display) -> bool:
+    """Show the run to its end; False when it had to be left behind."""
+    try:
+        while not report.wait(_REFRESH_SECONDS):
+            _show(lambda: display.update(report))
+    except KeyboardInterrupt:
+        report.abort()
+    else:
+        return True
+    try:
+        ended = report.wait(_GRACE_SECONDS)
+    except KeyboardInterrupt:  # they mean it
+        ended = False
+    if not ended:
+        report.end(RunStatus.ABORTED)
+    return ended
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the run as ^C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _show(show: Callable[[], None]) -> None:
+    """Print. That nobody reads it any more, or that it cannot be stored, is no reason to end a run."""
+    try:
+        show()
+        sys.stdout.flush()
+    except OSError:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                _silence(stream.fileno())
+
+
+def _silence(descriptor: int) -> None:
+    """Send what is and will be printed there to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _leave() -> NoReturn:
+    """End the process although a thread is stuck: Python would wait for those that the person's code started."""
+    _show(sys.stderr.flush)
+    os._exit(1)
+
+
+def _write_report(output: OutputFile, report: FlowReport) -> None:
+    output.write(json.dumps(report.as_dict(), indent=2).encode() + b"\n")
+    output.finish()
+    output.publish()
+
+
+def _notes(pipe: Pipe, report: FlowReport) -> Iterator[str]:
+    published = report.status in (RunStatus.COMPLETED, RunStatus.STOPPED)
+    for name, adapter in (("output", pipe.output_adapter), ("errors", pipe.error_output_adapter)):
+        if adapter is not None and adapter.path is not None:
+            yield from _where(name, adapter.path, published=published)
+    if report.error_count and pipe.error_output_adapter is None:
+        yield "the rejected records were only counted; add an [errors] table to keep them"
+
+
+def _where(name: str, path: Path, *, published: bool) -> Iterator[str]:
+    real = Path(os.path.realpath(path))
+    partial = real.with_name(f"{real.name}.partial")
+    if published:
+        yield f"{name}: {_short(path)}"
+    elif partial.exists():
+        yield f"{name}: nothing was published; what was written is in {_short(partial)}"
+
+
+def _short(path: Path) -> str:
+    """The path from where the person is, if that is shorter."""
+    try:
+        return min(os.path.relpath(path), str(path), key=len)
+    except ValueError:  # another drive
+        return str(path)
+
+
+def _complain(report: FlowReport) -> None:
+    """One line for what went wrong, however the run was shown."""
+    error = report.exception
+    if error is not None:
+        words = str(error) if isinstance(error, ManyhandsError) else f"{type(error).__name__}: {error}"
+        print(f"manyhands: {words}", file=sys.stderr)
+    elif report.status is RunStatus.ABORTED:
+        print("manyhands: the run was aborted", file=sys.stderr)
+
+
+def _exit_code(report: FlowReport, *, strict: bool) -> int:
+    if report.status not in (RunStatus.COMPLETED, RunStatus.STOPPED):
+        return 1
+    return 3 if report.dead or (strict and report.rejected) else 0

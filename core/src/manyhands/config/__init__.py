@@ -1,0 +1,1 @@
+"""The job file: what it may say, how it is read, and the pipe it makes."""

@@ -1,0 +1,315 @@
+"""A pipe: input → pre-validation hooks → schema → post-validation hooks → output."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, Source
+from manyhands.driver.feeder import Feeder
+from manyhands.driver.loop import Driver, RunOptions
+from manyhands.driver.sink import Sink, StreamSink
+from manyhands.errors import OutputError, UsageError
+from manyhands.events import Observer, Observers
+from manyhands.executor import Executor
+from manyhands.hooks import BaseHook, check_hook, in_order
+from manyhands.records import Entry
+from manyhands.report import FlowReport, RunControl, RunStatus
+from manyhands.worker.context import WorkerContext
+from manyhands.worker.plan import check_schema, field_names
+
+
+class Pipe:
+    """Reads records, runs them through hooks and a schema on an executor, writes what comes out.
+
+    Args:
+        input_adapter: where records come from.
+        output_adapter: where ok records go; None drops them (see `stream`).
+        error_output_adapter: where rejected and dead records go, each with its data, errors and position; None only
+            counts them.
+        schema_model: pydantic model, dataclass or TypedDict; may be given to the executor instead.
+        executor: where chunks run; None is the `sync` backend.
+        pre_validation_hooks: run on raw data, by priority.
+        post_validation_hooks: run on validated data, by priority.
+        max_hook_chunk_size: how many records a plain hook gets at most in one call.
+        id_generator: makes an entry's id from its position; None: the position.
+        options: order and retries.
+        observers: called with each event; see `manyhands.events`.
+
+    Raises:
+        UsageError: something given is not what it should be.
+    """
+
+    def __init__(  # noqa: PLR0917  # in the order of the data's way
+        self,
+        input_adapter: BaseInputAdapter,
+        output_adapter: BaseOutputAdapter | None = None,
+        error_output_adapter: BaseOutputAdapter | None = None,
+        schema_model: type[Any] | None = None,
+        executor: Executor | None = None,
+        pre_validation_hooks: Sequence[BaseHook] = (),
+        post_validation_hooks: Sequence[BaseHook] = (),
+        *,
+        max_hook_chunk_size: int | None = None,
+        id_generator: Callable[[int], Any] | None = None,
+        options: RunOptions | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.input_adapter: BaseInputAdapter = _needed(_checked("input_adapter", input_adapter, BaseInputAdapter))
+        self.output_adapter = _checked("output_adapter", output_adapter, BaseOutputAdapter)
+        self.error_output_adapter = _checked("error_output_adapter", error_output_adapter, BaseOutputAdapter)
+        self.executor = _checked("executor", executor, Executor) or _default_executor()
+        self.schema_model = _one_schema(schema_model, getattr(self.executor, "schema_model", None))
+        self.pre_validation_hooks = _hooks("pre_validation_hooks", pre_validation_hooks)
+        self.post_validation_hooks = _hooks("post_validation_hooks", post_validation_hooks)
+        self.max_hook_chunk_size = _positive("max_hook_chunk_size", max_hook_chunk_size)
+        self.id_generator = _checked("id_generator", id_generator, Callable)
+        self.options: RunOptions = _checked("options", options, RunOptions) or RunOptions()
+        self.observers = [_checked("observers", each, Callable) for each in _sequence("observers", observers)]
+        self._run: _Run | None = None
+
+    @property
+    def report(self) -> FlowReport:
+        """The report of the current or last run; before the first a pending one."""
+        return self._run.report if self._run else FlowReport(_name(self.executor))
+
+    def start(self) -> FlowReport:
+        """Start a run in the background.
+
+        Raises:
+            UsageError: it is running, or an input or output cannot be opened.
+        """
+        return self._start(stream=False).report
+
+    def run(self) -> FlowReport:
+        """Run to the end. ^C aborts the run and is raised again.
+
+        Raises:
+            ManyhandsError: the run failed; what the report calls `exception`.
+        """
+        report = self.start()
+        try:
+            report.wait()
+        except BaseException:
+            report.abort()
+            report.wait()
+            raise
+        return _succeeded(report)
+
+    async def run_async(self) -> FlowReport:
+        """As `run`, from an event loop; cancelling the task aborts the run."""
+        report = self.start()
+        try:
+            await report.wait_async()
+        except BaseException:
+            report.abort()
+            await report.wait_async()
+            raise
+        return _succeeded(report)
+
+    def stream(self) -> Iterator[Entry]:
+        """Run, and yield each entry that was not dropped, in input order: validated and failed ones.
+
+        The run goes only a little ahead of the iteration; leaving it early aborts the run. Outputs are written too.
+
+        Raises:
+            ManyhandsError: the run failed; all entries before that were yielded.
+        """
+        run = self._start(stream=True)
+        try:
+            yield from run.entries
+        except BaseException:  # the reader leaves, ^C, or an error thrown in: nobody is left to read
+            run.report.abort()
+            raise
+        finally:
+            run.report.wait()
+        _succeeded(run.report)
+
+    def shutdown(self) -> None:
+        """End the run: a stopped one publishes what is complete, a running one is aborted. Idempotent."""
+        if self._run is not None:
+            self._run.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def _start(self, *, stream: bool) -> _Run:
+        if self._run is not None and not self._run.report.is_finished:
+            raise UsageError("this pipe is running; wait for its report or abort it")
+        _check_files(self.input_adapter, self.output_adapter, self.error_output_adapter)
+        self._run = _Run(self, stream=stream)
+        self._run.start()
+        return self._run
+
+
+class _Run:
+    """One run of a pipe: everything that was opened for it."""
+
+    def __init__(self, pipe: Pipe, *, stream: bool) -> None:
+        executor: Any = pipe.executor
+        self.control = RunControl(threading.Event())
+        self.report = FlowReport(_name(executor), self.control)
+        inbox: SimpleQueue[Any] = SimpleQueue()
+        self.control.wake = lambda: inbox.put(None)
+        self._source = pipe.input_adapter.open()
+        self.context = _context(pipe, self._source, self.control.cancelled)
+        self.sink = self._open_sink(pipe, stream=stream)
+        self.context.encoder, self.context.error_encoder = self.sink.encoder, self.sink.error_encoder
+        feeder = Feeder(
+            pipe.input_adapter,
+            self._source,
+            chunksize=getattr(executor, "chunksize", None),
+            packed=executor.capabilities.crosses_process,
+            compression=self.context.compression,
+            wake=self.control.wake,
+        )
+        observers = Observers(pipe.observers)
+        self._driver = Driver(
+            executor,
+            self.context,
+            feeder=feeder,
+            sink=self.sink,
+            report=self.report,
+            control=self.control,
+            options=pipe.options,
+            observers=observers,
+            inbox=inbox,
+        )
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """What a streaming run yields."""
+        return iter(self.sink) if isinstance(self.sink, StreamSink) else iter(())
+
+    def start(self) -> None:
+        """Run in a thread of its own."""
+        threading.Thread(target=self._drive, name="manyhands-driver", daemon=True).start()
+
+    def close(self) -> None:
+        """Publish a stopped run, abort a running one, and wait."""
+        if self.report.is_stopped:
+            self.control.closing.set()
+            self.control.wake()
+        elif not self.report.is_finished:
+            self.report.abort()
+        self.report.wait()
+
+    def _drive(self) -> None:
+        try:
+            self._driver.run()
+        finally:
+            if isinstance(self.sink, StreamSink):
+                self.sink.close()
+
+    def _open_sink(self, pipe: Pipe, *, stream: bool) -> Sink:
+        output = errors = None
+        columns = None if self.context.post_hooks else field_names(self.context.schema_model)
+        try:
+            if pipe.output_adapter is not None:
+                output = pipe.output_adapter.open(columns)
+            if pipe.error_output_adapter is not None:
+                errors = pipe.error_output_adapter.open(_ERROR_COLUMNS)
+            return StreamSink(output, errors, self.context, self.control) if stream else Sink(output, errors)
+        except BaseException:
+            self._source.close()
+            for writer in filter(None, (output, errors)):
+                writer.discard()
+            raise
+
+
+def _context(pipe: Pipe, source: Source, cancelled: threading.Event) -> WorkerContext:
+    executor: Any = pipe.executor
+    return WorkerContext(
+        schema_model=pipe.schema_model,
+        pre_hooks=pipe.pre_validation_hooks,
+        post_hooks=pipe.post_validation_hooks,
+        decoder=source.decoder,
+        json_input=source.json_input,
+        compression=getattr(executor, "compression", None),
+        max_hook_chunk_size=pipe.max_hook_chunk_size,
+        use_batch_validation=getattr(executor, "use_batch_validation", False),
+        concurrency=getattr(executor, "concurrency", 1),
+        id_generator=pipe.id_generator,
+        cancelled=cancelled,
+    )
+
+
+_ERROR_COLUMNS = ("position", "line", "outcome", "raw_data", "errors", "metadata")
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(value, type) and kind is not Callable:
+        raise UsageError(f"{name} must be an instance, not the class {value.__name__}: pass {value.__name__}(...)")
+    if value is None or isinstance(value, kind):
+        return value
+    raise UsageError(f"{name} must be a {kind.__name__}, not {type(value).__name__}: {value!r}")
+
+
+def _needed(adapter: Any) -> Any:
+    if adapter is None:
+        raise UsageError("a pipe needs an input_adapter")
+    return adapter
+
+
+def _sequence(name: str, value: Any) -> Sequence[Any]:
+    if isinstance(value, list | tuple):
+        return value
+    raise UsageError(f"{name} must be a list, not {type(value).__name__}: {value!r}")
+
+
+def _hooks(name: str, value: Any) -> list[BaseHook]:
+    return in_order([check_hook(hook) for hook in _sequence(name, value)])
+
+
+def _positive(name: str, value: int | None) -> int | None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise UsageError(f"{name} must be a number from 1, not {value!r}")
+    return value
+
+
+def _default_executor() -> Executor:
+    from manyhands.plugins.registry import get_executor
+
+    return get_executor("sync")
+
+
+def _one_schema(of_pipe: Any, of_executor: Any) -> Any:
+    if of_pipe is not None and of_executor is not None and of_pipe is not of_executor:
+        raise UsageError("the pipe and its executor were given different schemas; give it to one of them")
+    schema = of_executor if of_pipe is None else of_pipe
+    if schema is not None:
+        check_schema(schema)
+    return schema
+
+
+def _check_files(source: BaseInputAdapter, *outputs: BaseOutputAdapter | None) -> None:
+    """No output may overwrite the input or another output."""
+    seen = {_real(source.path): "the input"} if source.path else {}
+    for path in [output.path for output in outputs if output is not None and output.path is not None]:
+        if _real(path) in seen:
+            raise OutputError(f"cannot write {path}: it is also {seen[_real(path)]} of this job")
+        seen[_real(path)] = "another output"
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(path)
+
+
+def _name(executor: Any) -> str:
+    return str(getattr(executor, "name", type(executor).__name__))
+
+
+def _succeeded(report: FlowReport) -> FlowReport:
+    if report.status is RunStatus.FAILED and report.exception is not None:
+        raise report.exception
+    return report
