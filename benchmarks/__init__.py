@@ -1,0 +1,1 @@
+"""Measures manyhands against hand-written loops and other tools: see README.md."""

@@ -1,0 +1,14 @@
+"""The post hook of the manyhands jobs."""
+
+from manyhands import BaseHook, Entry, HookStore
+from rows import add_domain
+
+
+class Domain(BaseHook):
+    """Adds the mail domain."""
+
+    def execute(self, entries: list[Entry], store: HookStore) -> list[Entry]:
+        """Add it to each entry."""
+        for entry in entries:
+            add_domain(entry["validated_data"])
+        return entries
