@@ -1,0 +1,91 @@
+"""Every code block of the documentation runs.
+
+The blocks of a page share a folder, in order. A name after the language (`toml job.toml`) saves a block under it for
+the blocks that follow. Python runs, warnings being errors; TOML parses, a job file is checked and run, and a project is
+built and installed for the page; of console blocks the `manyhands` and `cat` commands run, and what is shown beneath
+them must be in what they print.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GLOBS = ("*.md", "core/*.md", "plugins/*/*.md", "docs/**/*.md", "examples/**/*.md", "benchmarks/*.md")
+PAGES = sorted(page for glob in GLOBS for page in ROOT.glob(glob))
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def blocks(page):
+    """Language, name, text and line of each code block."""
+    text = page.read_text()
+    for number, match in enumerate(BLOCK.finditer(text)):
+        language, name, code = match.groups()
+        yield language, name or f"block{number}.{language}", code, text.count("\n", 0, match.start()) + 1
+
+
+def run(command, folder):
+    """Run a command as a reader would, in the environment of the tests and with what the page has installed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    env = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "site")}
+    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def run_python(file, folder):
+    run([sys.executable, "-W", "error", str(file)], folder)
+
+
+def run_toml(file, folder):
+    content = tomllib.loads(file.read_text())
+    if "project" in content:
+        run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"], folder)
+        for wheel in folder.glob("dist/*.whl"):
+            zipfile.ZipFile(wheel).extractall(folder / "site")
+    if "input" in content:
+        run(["manyhands", "check", file.name], folder)
+        run(["manyhands", "run", file.name], folder)
+
+
+def run_console(file, folder):
+    for step in re.split(r"^\$ ", file.read_text(), flags=re.MULTILINE)[1:]:
+        command, _, shown = step.partition("\n")
+        if command.startswith(("manyhands ", "cat ")):
+            assert shown.strip() in run(shlex.split(command), folder)
+
+
+RUNNERS = {"python": run_python, "toml": run_toml, "console": run_console}
+
+
+@every_page
+def test_every_block_runs(page, tmp_path):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("*.jsonl", "__pycache__"))
+    for language, name, code, line in blocks(page):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(code)
+        try:
+            RUNNERS.get(language, lambda *_: None)(file, tmp_path)
+        except (AssertionError, ValueError) as error:
+            pytest.fail(f"{page.relative_to(ROOT)}:{line}: {error}", pytrace=False)
+
+
+@every_page
+def test_every_link_leads_somewhere(page):
+    assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
+
+
+def test_the_first_page_shows_a_job_and_python():
+    assert {"sh", "csv", "python", "toml", "console"} == {language for language, *_ in blocks(ROOT / "README.md")}
