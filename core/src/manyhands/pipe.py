@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, Source
+from manyhands.adapters.files import check_overlap
 from manyhands.driver.feeder import Feeder
 from manyhands.driver.loop import Driver, RunOptions
 from manyhands.driver.sink import Sink, StreamSink
-from manyhands.errors import OutputError, UsageError
+from manyhands.errors import UsageError
 from manyhands.events import Observer, Observers
 from manyhands.executor import Executor
 from manyhands.hooks import BaseHook, check_hook, in_order
@@ -61,16 +61,20 @@ class Pipe:
         observers: Sequence[Observer] = (),
     ) -> None:
         self.input_adapter: BaseInputAdapter = _needed(_checked("input_adapter", input_adapter, BaseInputAdapter))
-        self.output_adapter = _checked("output_adapter", output_adapter, BaseOutputAdapter)
-        self.error_output_adapter = _checked("error_output_adapter", error_output_adapter, BaseOutputAdapter)
-        self.executor = _checked("executor", executor, Executor) or _default_executor()
-        self.schema_model = _one_schema(schema_model, getattr(self.executor, "schema_model", None))
-        self.pre_validation_hooks = _hooks("pre_validation_hooks", pre_validation_hooks)
-        self.post_validation_hooks = _hooks("post_validation_hooks", post_validation_hooks)
-        self.max_hook_chunk_size = _positive("max_hook_chunk_size", max_hook_chunk_size)
-        self.id_generator = _checked("id_generator", id_generator, Callable)
+        self.output_adapter: BaseOutputAdapter | None = _checked("output_adapter", output_adapter, BaseOutputAdapter)
+        self.error_output_adapter: BaseOutputAdapter | None = _checked(
+            "error_output_adapter", error_output_adapter, BaseOutputAdapter
+        )
+        self.executor: Executor = _checked("executor", executor, Executor) or _default_executor()
+        self.schema_model: type[Any] | None = _one_schema(schema_model, getattr(self.executor, "schema_model", None))
+        self.pre_validation_hooks: list[BaseHook] = _hooks("pre_validation_hooks", pre_validation_hooks)
+        self.post_validation_hooks: list[BaseHook] = _hooks("post_validation_hooks", post_validation_hooks)
+        self.max_hook_chunk_size: int | None = _positive("max_hook_chunk_size", max_hook_chunk_size)
+        self.id_generator: Callable[[int], Any] | None = _checked("id_generator", id_generator, Callable)
         self.options: RunOptions = _checked("options", options, RunOptions) or RunOptions()
-        self.observers = [_checked("observers", each, Callable) for each in _sequence("observers", observers)]
+        self.observers: list[Observer] = [
+            _checked("observers", each, Callable) for each in _sequence("observers", observers)
+        ]
         self._run: _Run | None = None
 
     @property
@@ -130,6 +134,20 @@ class Pipe:
             run.report.wait()
         _succeeded(run.report)
 
+    def check_files(self, *more: tuple[Path, str]) -> None:
+        """See that no output overwrites the input or another output.
+
+        Args:
+            more: further files that are written, and what they are.
+
+        Raises:
+            OutputError: one would.
+        """
+        source = self.input_adapter.path
+        written = ((self.output_adapter, "the output"), (self.error_output_adapter, "the error output"))
+        targets = [(adapter.path, what) for adapter, what in written if adapter is not None and adapter.path]
+        check_overlap([(source, "the input")] if source else [], [*targets, *more])
+
     def shutdown(self) -> None:
         """End the run: a stopped one publishes what is complete, a running one is aborted. Idempotent."""
         if self._run is not None:
@@ -146,7 +164,7 @@ class Pipe:
     def _start(self, *, stream: bool) -> _Run:
         if self._run is not None and not self._run.report.is_finished:
             raise UsageError("this pipe is running; wait for its report or abort it")
-        _check_files(self.input_adapter, self.output_adapter, self.error_output_adapter)
+        self.check_files()
         self._run = _Run(self, stream=stream)
         self._run.start()
         return self._run
@@ -290,19 +308,6 @@ def _one_schema(of_pipe: Any, of_executor: Any) -> Any:
     if schema is not None:
         check_schema(schema)
     return schema
-
-
-def _check_files(source: BaseInputAdapter, *outputs: BaseOutputAdapter | None) -> None:
-    """No output may overwrite the input or another output."""
-    seen = {_real(source.path): "the input"} if source.path else {}
-    for path in [output.path for output in outputs if output is not None and output.path is not None]:
-        if _real(path) in seen:
-            raise OutputError(f"cannot write {path}: it is also {seen[_real(path)]} of this job")
-        seen[_real(path)] = "another output"
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
 
 
 def _name(executor: Any) -> str:

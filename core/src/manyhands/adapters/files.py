@@ -7,6 +7,8 @@ import gzip
 import io
 import os
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -32,7 +34,7 @@ class InputFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path: Path = path
         try:
             self._raw: IO[bytes] = path.open("rb", buffering=0)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -73,7 +75,7 @@ class TranscodedFile(InputFile):
     """
 
     def __init__(self, file: InputFile, encoding: str) -> None:
-        self.path = file.path
+        self.path: Path = file.path
         self._inner = file
         self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)()
@@ -113,12 +115,12 @@ class OutputFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path: Path = path
         try:
             self.path = Path(os.path.realpath(path))
             if self.path.exists() and not self.path.is_file():
                 raise OutputError(f"cannot write {path}: it is not a regular file")
-            self.partial = self.path.with_name(f"{self.path.name}.partial")
+            self.partial: Path = self.path.with_name(f"{self.path.name}.partial")
             found = _open_aside(self.partial)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise OutputError(f"cannot write {path}: {_reason(error, self.path.parent)}") from error
@@ -167,10 +169,8 @@ class OutputFile:
 
     def discard(self) -> None:
         """Close it and leave it under its partial name; an empty one is removed. Idempotent."""
-        try:
+        with suppress(SinkError, ValueError):  # what cannot be written any more is lost either way; or closed already
             self.finish()
-        except (SinkError, ValueError):  # what cannot be written any more is lost either way; or closed already
-            pass
         if not self._raw.closed:
             empty = not os.fstat(self._raw.fileno()).st_size
             self._let_go()
@@ -185,7 +185,8 @@ class OutputFile:
 
     def _compressed(self) -> Any:
         # No name and no time in the header: the same run gives the same bytes.
-        return io.BufferedWriter(gzip.GzipFile(filename="", fileobj=self._raw, mode="wb", mtime=0), 1 << 18)  # type: ignore[arg-type]  # GzipFile is a raw writer in all but name
+        raw: Any = gzip.GzipFile(filename="", fileobj=self._raw, mode="wb", mtime=0)
+        return io.BufferedWriter(raw, 1 << 18)
 
     def _failed(self, error: OSError) -> SinkError:
         return SinkError(f"cannot write {self.path}: {_words(error)}; what is complete so far is in {self.partial}")
@@ -201,7 +202,7 @@ class FileWriter:
 
     def __init__(self, file: OutputFile, encoder: Encoder | None) -> None:
         self.encoder = encoder
-        self.path = file.path
+        self.path: Path = file.path
         self._file = file
 
     def write(self, records: Any) -> None:
@@ -219,6 +220,26 @@ class FileWriter:
     def discard(self) -> None:
         """Leave the file under its partial name."""
         self._file.discard()
+
+
+def check_overlap(sources: Iterable[tuple[Path, str]], targets: Iterable[tuple[Path, str]]) -> None:
+    """No target may overwrite a source or another target, neither under its final name nor under its partial one.
+
+    Args:
+        sources: files that are read, and what they are.
+        targets: files that are written, and what they are.
+
+    Raises:
+        OutputError: one would.
+    """
+    seen = {os.path.realpath(path): what for path, what in sources}
+    for path, what in targets:
+        final = os.path.realpath(path)
+        for name in (final, f"{final}.partial"):
+            if name in seen:
+                it = "it" if name == final else f"until it is complete it is {name}, and that"
+                raise OutputError(f"cannot write {path}: {it} is also {seen[name]} of this job")
+            seen[name] = what
 
 
 def _open_aside(partial: Path) -> IO[bytes] | None:
@@ -255,10 +276,8 @@ def _lock(descriptor: int) -> bool:
 
 
 def _close_quietly(file: IO[bytes]) -> None:
-    try:
+    with suppress(OSError):
         file.close()
-    except OSError:
-        pass
 
 
 def _words(error: OSError | ValueError) -> str:

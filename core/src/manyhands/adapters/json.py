@@ -21,11 +21,11 @@ from manyhands.worker.rows import JSONLinesDecoder
 
 Format = Literal["lines", "array"]
 
-_CONFIG: Final = ConfigDict(extra="forbid")
+_CONFIG: Final = ConfigDict(extra="forbid", validate_default=True)
 _LINES: Final = (".jsonl", ".ndjson")
 _SPACE: Final = " \t\r\n"
 _NUMBER_TAIL: Final = "e+5"
-"""A number at the end of what was read may go on, but if this much stands behind it and is no part of it, it has ended."""
+"""A number at the end of what was read may go on; with this much behind it that is no part of it, it has ended."""
 
 
 @dataclass(config=_CONFIG, frozen=True)

@@ -43,7 +43,14 @@ class IterableInputAdapter(BaseInputAdapter):
         """
         records = self.iterable
         if callable(records) and not isinstance(records, Iterable | AsyncIterable):
-            records = records()
+            records = self._call(records)
             if not isinstance(records, Iterable | AsyncIterable):
                 raise InputError(f"{self.iterable!r} returned {type(records).__name__}, no iterable of records")
         return RecordSource(records)
+
+    @staticmethod
+    def _call(function: Callable[[], Any]) -> Any:
+        try:
+            return function()
+        except Exception as error:
+            raise InputError(f"{function!r} failed: {type(error).__name__}: {error}") from error

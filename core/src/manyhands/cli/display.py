@@ -87,9 +87,9 @@ class PlainDisplay(NoDisplay):
         console = Console()
         with console.capture() as capture:  # printed here, because rich exits when nobody reads what it prints
             console.print(table)
-        print(
-            f"{report.status}: {report.executor}\n{capture.get()}{report.duration:.2f} s, {report.items_per_second:,.0f} rows/s"
-        )
+        print(f"{report.status}: {report.executor}")
+        print(capture.get(), end="")
+        print(f"{report.duration:.2f} s, {report.items_per_second:,.0f} rows/s")
         for note in notes:
             print(note)
 

@@ -19,7 +19,7 @@ import typer
 
 from manyhands._version import __version__
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

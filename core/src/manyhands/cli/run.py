@@ -13,11 +13,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from manyhands.adapters.files import OutputFile
+from manyhands.adapters.files import OutputFile, check_overlap
 from manyhands.cli.display import Display, make_display
 from manyhands.config.build import build_pipe
 from manyhands.config.load import load_job
-from manyhands.errors import ManyhandsError, OutputError
+from manyhands.errors import ManyhandsError
 from manyhands.pipe import Pipe
 from manyhands.report import FlowReport, RunStatus
 from manyhands.worker.tuning import tune_process
@@ -63,17 +63,8 @@ def run_job(
 
 def _open_report(file: Path, job: Path, pipe: Pipe) -> OutputFile:
     """The report's file, which must be none that the job reads or writes."""
-    taken = {job: "the job file"}
-    for what, adapter in (
-        ("the input", pipe.input_adapter),
-        ("the output", pipe.output_adapter),
-        ("the error output", pipe.error_output_adapter),
-    ):
-        if adapter is not None and adapter.path is not None:
-            taken[adapter.path] = what
-    for path, what in taken.items():
-        if os.path.realpath(path) == os.path.realpath(file):
-            raise OutputError(f"cannot write the report to {file}: it is {what}")
+    check_overlap([(job, "the job file")], [(file, "the report")])
+    pipe.check_files((file, "the report"))
     return OutputFile(file)
 
 
@@ -170,7 +161,7 @@ def _where(name: str, path: Path, *, published: bool) -> Iterator[str]:
     partial = real.with_name(f"{real.name}.partial")
     if published:
         yield f"{name}: {_short(path)}"
-    elif partial.exists():
+    elif partial.exists() and partial.stat().st_size:
         yield f"{name}: nothing was published; what was written is in {_short(partial)}"
 
 

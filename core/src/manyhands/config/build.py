@@ -24,7 +24,7 @@ from manyhands.driver.loop import RunOptions
 from manyhands.errors import JobFileError, ManyhandsError, UsageError
 from manyhands.events import Observer
 from manyhands.hooks import BaseHook, check_hook
-from manyhands.pipe import Pipe, _check_files
+from manyhands.pipe import Pipe
 from manyhands.plugins.registry import get_executor
 from manyhands.worker.plan import check_schema
 
@@ -221,7 +221,7 @@ def check_files(pipe: Pipe) -> None:
     Raises:
         UsageError: one of them cannot be used.
     """
-    _check_files(pipe.input_adapter, pipe.output_adapter, pipe.error_output_adapter)
+    pipe.check_files()
     pipe.input_adapter.open().close()
     for adapter in (pipe.output_adapter, pipe.error_output_adapter):
         if adapter is not None and adapter.path is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,7 +10,7 @@ Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$", description="module
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
 
 class AdapterTable(BaseModel):
@@ -20,7 +20,7 @@ class AdapterTable(BaseModel):
         adapter: its name.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True)
 
     adapter: str
 
@@ -73,7 +73,7 @@ class ExecutorTable(BaseModel):
         name: any installed backend.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True)
 
     name: str = "sync"
 
@@ -110,7 +110,7 @@ class Job(_Table):
         run: order and retries.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
 
     input: InputTable
     schema_: Annotated[SchemaTable | None, Field(alias="schema")] = None

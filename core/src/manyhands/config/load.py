@@ -127,7 +127,7 @@ def _fields(table: str) -> Mapping[str, FieldInfo]:
 
 def explain(item: Any) -> str:
     """What is wrong with a value, from an error of pydantic, in the words of TOML."""
-    if item["type"] in ("missing", "missing_argument"):
+    if item["type"] in ("missing", "missing_argument") or item["input"] is None:  # TOML has no None
         return "is required"
     return f"{_WORDS.get(item['type'], item['msg'])}, not {item['input']!r}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,7 +29,7 @@ class ExecutorOptions(BaseModel):
         use_batch_validation: validate a chunk by one call. Changes how often validators run, never the outcome.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
     chunksize: Annotated[int, Field(ge=1)] | None = None
     use_batch_validation: bool = False

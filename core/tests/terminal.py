@@ -1,0 +1,98 @@
+"""A real pseudo-terminal with a real command in it."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .jobs import environment
+
+# Takes the terminal as its own, as a shell's child has it, and becomes the command.
+_ENTER = """
+import os, sys
+terminal = os.open(sys.argv[1], os.O_RDWR)
+for descriptor in (0, 1, 2):
+    os.dup2(terminal, descriptor)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+_CONTROL = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
+_SECONDS = 20
+
+
+class Terminal:
+    """A command that runs in a terminal of some size."""
+
+    def __init__(self, process: subprocess.Popen[bytes], master: int, slave: int) -> None:
+        self._process = process
+        self._master = master
+        self._slave = slave
+        self.raw = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """Every line as it was ever drawn, without colours."""
+        return [line for line in re.split(r"[\r\n]+", _CONTROL.sub("", self.raw)) if line.strip()]
+
+    @property
+    def settings(self) -> list[Any]:
+        """How the terminal is set: echo, line mode, control characters."""
+        return termios.tcgetattr(self._slave)
+
+    def until(self, seen: Callable[["Terminal"], object]) -> None:
+        """Read until something is seen."""
+        end = time.monotonic() + _SECONDS
+        while not seen(self):
+            assert time.monotonic() < end, self.lines[-5:]
+            assert self._read(0.05) or self._process.poll() is None, self.lines[-5:]
+
+    def press(self, keys: bytes) -> None:
+        """Type."""
+        os.write(self._master, keys)
+
+    def watch(self, seconds: float) -> None:
+        """Read for so long, or to the end."""
+        end = time.monotonic() + seconds
+        while self._process.poll() is None and time.monotonic() < end:
+            self._read(0.01)
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        end = time.monotonic() + _SECONDS
+        while self._process.poll() is None:
+            assert time.monotonic() < end, self.lines[-5:]
+            self._read(0.01)
+        while self._read(0.0):
+            pass
+        return self._process.returncode
+
+    def _read(self, seconds: float) -> bool:
+        ready, _, _ = select.select([self._master], [], [], seconds)
+        if ready:
+            self.raw += os.read(self._master, 65536).decode()
+        return bool(ready)
+
+
+@contextmanager
+def in_terminal(*line: object, cwd: Path, columns: int = 80, rows: int = 24) -> Iterator[Terminal]:
+    """Start a command in a terminal of its own."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    enter = [sys.executable, "-c", _ENTER, os.ttyname(slave), *map(str, line)]
+    process = subprocess.Popen(enter, cwd=cwd, env=environment(TERM="xterm-256color"), start_new_session=True)
+    try:
+        yield Terminal(process, master, slave)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(slave)
+        os.close(master)

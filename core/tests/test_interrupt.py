@@ -1,0 +1,161 @@
+"""^C and SIGTERM end a run within a second: it says what was done, and nothing half done has a final name."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .jobs import ENDLESS, ENDLESS_CODE, command, environment, write
+
+if sys.platform == "win32":
+    pytest.skip("there are no pseudo-terminals", allow_module_level=True)
+
+from .terminal import Terminal, in_terminal
+
+# Hooks that do not come back.
+SLEEPS = """
+    import time
+    from manyhands import BaseHook
+
+    class Stuck(BaseHook):
+        def execute(self, entries, store):
+            if entries[0]["position"] >= 20:
+                print("stuck", flush=True)
+                time.sleep(60)
+"""
+ASYNC_SLEEPS = """
+    import asyncio
+    from manyhands import BaseHook
+
+    class Stuck(BaseHook):
+        async def execute(self, entries, store):
+            if entries[0]["position"] >= 20:
+                print("stuck", flush=True)
+                await asyncio.sleep(60)
+"""
+# Python waits at its end for the threads of its own pool.
+THREAD_SLEEPS = ASYNC_SLEEPS.replace("asyncio.sleep(60)", "asyncio.to_thread(time.sleep, 60)").replace(
+    "import asyncio\n", "import asyncio, time\n"
+)
+SLOW_TEARDOWN = """
+    import time
+    from manyhands import BaseHook
+
+    class Stuck(BaseHook):
+        def execute(self, entries, store):
+            print("stuck", flush=True)
+        def teardown(self, store):
+            time.sleep(60)
+"""
+SLOW_START = "import time\nprint('stuck', flush=True)\ntime.sleep(60)\nrows = []\n"
+SLOW_SOURCE = "import time\n\ndef rows():\n    yield {'n': 1}\n    print('stuck', flush=True)\n    time.sleep(60)\n"
+
+
+def job_in(folder: Path, hook: str = "", code: str = ENDLESS_CODE) -> Path:
+    hooks = "\n[hooks]\npost = ['hooks:Stuck']\n" if hook else ""
+    write(folder, job__toml=ENDLESS, mine__py=code, hooks__py=hook)
+    with (folder / "job.toml").open("a") as job:
+        job.write(hooks)
+    return folder / "job.toml"
+
+
+def counting(terminal: Terminal) -> bool:
+    return any(" ok" in line and not line.lstrip().startswith("0 ok") for line in terminal.lines)
+
+
+def stuck(terminal: Terminal) -> bool:
+    return "stuck" in terminal.raw
+
+
+def interrupted(
+    folder: Path, ready: Callable[[Terminal], bool], *keys: bytes, within: float = 1.0, tries: int = 3
+) -> Terminal:
+    """Run, press the keys 0.1 s apart once it is ready, and see it end in time (a busy machine may try again)."""
+    for _ in range(tries):
+        with in_terminal(command(), "run", "job.toml", "--report", "report.json", cwd=folder) as terminal:
+            before = terminal.settings
+            terminal.until(ready)
+            begun = time.monotonic()
+            for key in keys:
+                terminal.press(key)
+                terminal.watch(0.1)
+            assert terminal.end() == 1
+            seconds = time.monotonic() - begun
+            assert terminal.settings == before
+            assert terminal.raw.rfind("\x1b[?25h") >= terminal.raw.rfind("\x1b[?25l")  # the cursor is back
+            assert not [line for line in terminal.lines if "Traceback" in line]
+        if seconds < within:
+            return terminal
+    raise AssertionError(f"it took {seconds:.2f} s: {terminal.lines[-20:]}")
+
+
+def test_ctrl_c_ends_a_run_that_works(tmp_path: Path) -> None:
+    job_in(tmp_path)
+    terminal = interrupted(tmp_path, counting, b"\x03")
+    assert "aborted: sync" in terminal.lines
+    assert "output: nothing was published; what was written is in out.jsonl.partial" in terminal.lines
+    assert "manyhands: the run was aborted" in terminal.lines
+    counts = json.loads((tmp_path / "report.json").read_text())["counts"]
+    assert counts["in"] == counts["ok"] + counts["cancelled"]
+    assert f"│ ok        │ {counts['ok']:>7,} │" in terminal.lines
+    written = (tmp_path / "out.jsonl.partial").read_text().splitlines()
+    assert written == [f'{{"n":{n}}}' for n in range(counts["ok"])]
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("hook", [SLEEPS, ASYNC_SLEEPS, THREAD_SLEEPS], ids=["sleeps", "awaits", "waits for a thread"])
+def test_ctrl_c_ends_a_run_whose_hook_does_not_come_back(tmp_path: Path, hook: str) -> None:
+    job_in(tmp_path, hook)
+    terminal = interrupted(tmp_path, stuck, b"\x03", within=1.2)  # a second, and what the terminal itself takes
+    assert "aborted: sync" in terminal.lines
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["status"] == "aborted"
+    assert report["counts"]["ok"] == 20
+    assert report["counts"]["in"] == 20 + report["counts"]["cancelled"]
+    assert (tmp_path / "out.jsonl.partial").exists()
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_second_ctrl_c_does_not_wait_any_longer(tmp_path: Path) -> None:
+    job_in(tmp_path, SLEEPS)
+    terminal = interrupted(tmp_path, stuck, b"\x03", b"\x03", within=0.6)
+    assert "aborted: sync" in terminal.lines
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("code", [SLOW_START, SLOW_SOURCE], ids=["import", "source"])
+def test_ctrl_c_ends_what_the_persons_code_holds_up(tmp_path: Path, code: str) -> None:
+    job_in(tmp_path, code=code)
+    terminal = interrupted(tmp_path, stuck, b"\x03", within=1.2)
+    assert terminal.lines[-1].endswith(("manyhands: interrupted", "manyhands: the run was aborted"))
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_ctrl_c_ends_a_teardown_that_does_not_come_back(tmp_path: Path) -> None:
+    job_in(tmp_path, SLOW_TEARDOWN)
+    interrupted(tmp_path, stuck, b"\x03", within=1.2)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("hook", ["", SLEEPS], ids=["working", "stuck"])
+def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path: Path, hook: str) -> None:
+    job_in(tmp_path, hook)
+    line = [command(), "run", "job.toml", "--progress", "json"]
+    with subprocess.Popen(line, cwd=tmp_path, env=environment(), stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        ready = "stuck" if hook else '"ok": 1'
+        assert any(ready in seen for seen in process.stdout)
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        rest, complaint = process.stdout.read(), process.stderr.read()
+        assert process.wait() == 1
+        assert time.monotonic() - begun < 5  # a busy machine; the bound itself is tested with ^C
+    assert complaint == "manyhands: the run was aborted\n"
+    assert json.loads(rest.splitlines()[-1])["status"] == "aborted"
+    assert not (tmp_path / "out.jsonl").exists()
