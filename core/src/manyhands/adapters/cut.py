@@ -13,9 +13,8 @@ from functools import cached_property
 from io import StringIO
 from typing import Final, Protocol
 
-from manyhands.worker.rows import CSVDecoder
+from manyhands.worker.rows import CSVDecoder, is_regular
 
-_BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _BLANK_JSON_LINE: Final = re.compile(rb"\n\s+")
 _LINE_END: Final = re.compile(rb"\n")
 
@@ -60,13 +59,13 @@ class CSVCutter:
         if not block:
             return 0
         outside = self._outside(block)
-        if outside is None or not _is_regular(outside):
+        if outside is None or not is_regular(outside):
             return len(self.ends(block))
         return outside.count(b"\n") + (not outside.endswith(b"\n"))
 
     def ends(self, block: bytes) -> list[int]:
         """Where each record of a block of complete records ends."""
-        if self._outside(block) is block and _is_regular(block):
+        if self._outside(block) is block and is_regular(block):
             found = [match.end() for match in _LINE_END.finditer(block)]
             return found if block.endswith(b"\n") or not block else [*found, len(block)]
         return [end for _, end in self._scan(block)]
@@ -122,13 +121,6 @@ class CSVCutter:
         # Begins with the quote itself, so that the engine looks for one byte; then looks back at what is before it.
         opening = rb"%b(?<![^%b\r\n]%b)" % (quote, delimiter, quote)
         return re.compile(rb"%b[^%b]*+(?:%b%b[^%b]*+)*+(?:%b|\Z)" % (opening, quote, quote, quote, quote, quote))
-
-
-def _is_regular(block: bytes) -> bool:
-    """Each LF ends one record: no blank lines, no CR but in CRLF."""
-    if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
-        return False
-    return not block.startswith((b"\n", b"\r\n")) and _BLANK_LINE.search(block) is None
 
 
 @dataclass(frozen=True)
