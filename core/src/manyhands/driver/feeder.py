@@ -75,7 +75,7 @@ class Feeder:
         self._cancel_async: Callable[[], None] | None = None
         self._begun = 0.0
         self._thread = threading.Thread(target=self._read, name="manyhands-feeder", daemon=True)
-        self.seconds = 0.0
+        self.seconds: float = 0.0
 
     def start(self) -> None:
         """Begin to read."""
@@ -106,9 +106,15 @@ class Feeder:
         if self._error is not None:
             raise self._error
 
-    def consumed(self) -> float | None:
-        """The fraction of the source read so far, 0 to 1; None where it has no length."""
-        return self._source.consumed()
+    def consumed(self, done: int) -> float | None:
+        """The fraction of the source that is done, 0 to 1; None where it has no length.
+
+        Args:
+            done: how many of the records that were read have an outcome.
+        """
+        read = self._source.consumed()
+        taken = self._position - self._first
+        return read if read is None or taken <= 0 else read * min(done / taken, 1.0)
 
     def close(self) -> None:
         """Stop reading. A source that blocks for ever keeps its thread, which does not hold up the program's end."""

@@ -59,7 +59,7 @@ class Ledger:
         self._open: dict[int, OpenChunk] = {}
         self._complete: dict[int, OpenChunk] = {}
         self._next = 0
-        self.nbytes = 0
+        self.nbytes: int = 0
 
     def __len__(self) -> int:
         return len(self._open) + len(self._complete)

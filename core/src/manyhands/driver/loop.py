@@ -195,8 +195,7 @@ class Driver:
     def _has_room(self, slots: int) -> bool:
         """Bounds what is read and not written, so that one slow chunk at the head does not let the rest pile up.
 
-        Twice the slots and two chunks more, fewer where they exceed `WINDOW_BYTES`. The feeder holds three on top:
-        two that are ready and one that it fills.
+        Twice the slots and two chunks more, fewer where they exceed `WINDOW_BYTES`; the feeder holds two on top.
         """
         return not len(self._ledger) or (len(self._ledger) < 2 * slots + 2 and self._ledger.nbytes < WINDOW_BYTES)
 
@@ -277,7 +276,9 @@ class Driver:
         outcome = Outcome.DEAD if dead else Outcome.REJECTED
         records = ChunkRecords(chunk.narrowed(lo, hi), self._context)
         reasons = [_death(error)] if isinstance(error, WorkerLost) else describe(error)
-        lost = [records.error_record(index, reasons, outcome=outcome) for index in range(lo, hi)]
+        lost = [
+            records.error_record(index, records.pristine(index), reasons, outcome=outcome) for index in range(lo, hi)
+        ]
         encoder = self._sink.error_encoder
         errors = lost if encoder is None else encoder.join([encoder.encode(record) for record in lost])
         result = ChunkResult(chunk.sequence, lo, hi, rejected=0 if dead else hi - lo, errors=errors)
@@ -303,7 +304,7 @@ class Driver:
             for part in parts:
                 self._report.add(part)
             self._report.spend("write", perf_counter() - begun)
-        self._report.fraction = self._feeder.consumed()
+        self._report.fraction = self._feeder.consumed(self._report.total_processed)
 
 
 def _death(lost: WorkerLost) -> ErrorDetail:

@@ -163,11 +163,10 @@ class StreamSink(Sink):
         }
 
     def _offer(self, entry: Entry) -> None:
-        while not self._room.acquire(timeout=_POLL_SECONDS):
+        # Whoever waits for the end of a stopped run may be the reader; what is left to hand out is bounded.
+        while not self._control.closing.is_set() and not self._room.acquire(timeout=_POLL_SECONDS):
             if self._control.cancelled.is_set():
                 raise RunAborted("the run was aborted")
-            if self._control.closing.is_set():
-                break  # whoever waits for the end may be the reader; what is left to hand out is bounded
         self._entries.put(entry)
 
 
