@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 MALLOC_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES", "PYTHONMALLOC", "PYTHONPATH")
 """Left out of the environment: they would tune, or change, what is measured."""
+LIMIT_SECONDS = 900
+"""A process that takes longer hangs: it is killed."""
 
 
 class CaseFailed(Exception):
@@ -47,8 +50,11 @@ def run(command: tuple[str, ...], folder: Path) -> Sample:
     with log.open("wb") as out:
         busy, started = _busy_seconds(), time.perf_counter()
         child = subprocess.Popen(command, cwd=folder, env=_environment(), stdout=out, stderr=subprocess.STDOUT)
+        limit = threading.Timer(LIMIT_SECONDS, child.kill)
+        limit.start()
         _, status, usage = os.wait4(child.pid, 0)
         seconds, busy_then = time.perf_counter() - started, _busy_seconds()
+    limit.cancel()
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
         printed = log.read_text(encoding="utf-8", errors="replace")[-4000:]

@@ -1,7 +1,8 @@
 """The post hook of the manyhands jobs."""
 
-from manyhands import BaseHook, Entry, HookStore
 from rows import add_domain
+
+from manyhands import BaseHook, Entry, HookStore
 
 
 class Domain(BaseHook):

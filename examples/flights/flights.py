@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from flight_model import Flight
+
 from manyhands import BaseHook, Entry, HookStore
 
 __all__ = ["BlankNA", "Delay", "Flight"]
