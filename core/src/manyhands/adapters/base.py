@@ -38,8 +38,8 @@ class Source(Protocol):
     decoder: Decoder | None
     json_input: bool
 
-    def blocks(self, chunksize: int | None) -> Iterator[Block]:
-        """Raw blocks of exactly `chunksize` records, or of about 256 KiB.
+    def blocks(self, chunksize: int | None, nbytes: int | None = None) -> Iterator[Block]:
+        """Raw blocks of exactly `chunksize` records, or of about `nbytes`, by default 256 KiB.
 
         Raises:
             SourceError: the input failed.
@@ -135,7 +135,7 @@ class RecordSource:
         self._records = records
         self.json_input = json_input
 
-    def blocks(self, chunksize: int | None) -> Iterator[Block]:
+    def blocks(self, chunksize: int | None, nbytes: int | None = None) -> Iterator[Block]:
         """None: there is no decoder."""
         raise NotImplementedError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Final
 
 from manyhands.adapters.base import Block
@@ -60,13 +61,13 @@ class BlockSource:
         self._begun = begun
         self._line = line
 
-    def blocks(self, chunksize: int | None) -> Iterator[Block]:
-        """Raw blocks of exactly `chunksize` records, or of about 256 KiB.
+    def blocks(self, chunksize: int | None, nbytes: int | None = None) -> Iterator[Block]:
+        """Raw blocks of exactly `chunksize` records, or of about `nbytes`, by default 256 KiB.
 
         Raises:
             SourceError: reading failed, or a record is longer than `MAX_RECORD_BYTES`.
         """
-        pieces: Iterable[bytes] = self._pieces()
+        pieces: Iterable[bytes] = self._pieces(nbytes or BLOCK_BYTES)
         if chunksize is not None:
             pieces = self._exactly(pieces, chunksize)
         for data in pieces:
@@ -87,12 +88,12 @@ class BlockSource:
         """Close the file. Idempotent."""
         self._file.close()
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _pieces(self, nbytes: int) -> Iterator[bytes]:
         """Bytes of whole records."""
         pending = self._begun
         while True:
             # Doubled while one record does not end, or the search for its end would be quadratic.
-            data = self._file.read(max(BLOCK_BYTES - len(pending), len(pending), 1))
+            data = self._file.read(max(nbytes - len(pending), len(pending), 1))
             buffer = pending + data
             end = self._cutter.cut(buffer, final=not data)
             if end:
@@ -113,7 +114,7 @@ class BlockSource:
                 data = b"".join(held)
                 ends = self._cutter.ends(data)
                 cuts = [0, *ends[chunksize - 1 :: chunksize]]
-                yield from (data[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
+                yield from (data[a:b] for a, b in pairwise(cuts))
                 held, records = [data[cuts[-1] :]], records % chunksize
         yield b"".join(held)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, Source, Writer
@@ -18,11 +19,26 @@ from manyhands.errors import EncodeError, InputError, SinkError
 from manyhands.worker.encode import CSVEncoder
 from manyhands.worker.rows import CSVDecoder
 
-OneCharacter = Annotated[str, Field(min_length=1, max_length=1, pattern=r"^[\x00-\x7f]$")]
 
-# Encodings in which the bytes of delimiter, quote, CR and LF never are part of another character.
-_ASCII_COMPATIBLE: Final = ("utf-8", "ascii", "iso8859-", "cp125", "cp437", "cp85", "koi8", "mac-", "euc_")
-_CONFIG: Final = ConfigDict(extra="forbid")
+def _one_byte(character: str) -> str:
+    if not character.isascii() or character in "\r\n":
+        raise ValueError("must be an ASCII character that ends no line")
+    return character
+
+
+def _no_quote(character: str) -> str:
+    if character == '"':
+        raise ValueError("must differ from the quote")
+    return character
+
+
+OneCharacter = Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_one_byte)]
+Columns = Annotated[tuple[str, ...], Field(min_length=1)]
+
+# Encodings in which the bytes of delimiter, quote, CR and LF never are part of another character, and no other bytes
+# mean one of them.
+_ASCII_COMPATIBLE: Final = ("utf-8", "ascii", "iso8859-", "cp125", "cp437", "cp85", "koi8", "mac-roman", "euc_")
+_CONFIG: Final = ConfigDict(extra="forbid", validate_default=True)
 
 
 @dataclass(config=_CONFIG, frozen=True)
@@ -30,7 +46,8 @@ class CSVInputAdapter(BaseInputAdapter):
     """Records of a CSV file, by the rules of `csv.reader`.
 
     A blank line is no record. A record with more or fewer fields than the header is rejected, and so is one that is
-    not valid text in the encoding, or that the file's end leaves inside quotes.
+    not valid text in the encoding, or that the file's end leaves inside quotes. In encodings whose bytes do not tell
+    where lines end, such as UTF-16, text that is not valid ends the run.
 
     Args:
         path: the file; `.gz` is decompressed.
@@ -48,9 +65,18 @@ class CSVInputAdapter(BaseInputAdapter):
     quotechar: OneCharacter | None = '"'
     escapechar: OneCharacter | None = None
     encoding: str = "utf-8"
-    fieldnames: tuple[str, ...] | None = None
+    fieldnames: Columns | None = None
     skip_rows: Annotated[int, Field(ge=0)] = 0
     limit: Annotated[int, Field(ge=0)] | None = None
+
+    @field_validator("quotechar", "escapechar")
+    @classmethod
+    def _differs(cls, character: str | None, info: ValidationInfo) -> str | None:
+        """Each character has one meaning."""
+        for name, taken in info.data.items():
+            if character is not None and character == taken:
+                raise ValueError(f"must differ from the {name}")
+        return character
 
     def open(self) -> Source:
         """Open the file and read its header.
@@ -70,9 +96,11 @@ class CSVInputAdapter(BaseInputAdapter):
 
     def _codec(self) -> str:
         try:
-            return codecs.lookup(self.encoding.removesuffix("-sig").removesuffix("_sig")).name
-        except LookupError as error:
+            name = codecs.lookup(self.encoding.removesuffix("-sig").removesuffix("_sig")).name
+            "".encode(name)  # refuses codecs that are not of text
+        except (LookupError, ValueError) as error:
             raise InputError(f"cannot read {self.path}: unknown encoding {self.encoding!r}") from error
+        return name
 
     def _open_blocks(self, file: InputFile, encoding: str) -> Source:
         begun = begin(file)
@@ -101,8 +129,8 @@ class CSVInputAdapter(BaseInputAdapter):
             text = begun[:size].decode(encoding)
         except UnicodeDecodeError as error:
             raise InputError(f"cannot read {self.path}: its header is not valid {encoding}") from error
-        names = next(filter(None, decoder.reader(StringIO(text, newline=""))), [])
-        return tuple(names), begun[size:], 1 + cutter.line_ends(begun[:size])
+        names: tuple[str, ...] = tuple(next(filter(None, decoder.reader(StringIO(text, newline=""))), ()))
+        return names, begun[size:], 1 + cutter.line_ends(begun[:size])
 
     def _decoder(self, columns: tuple[str, ...], encoding: str) -> CSVDecoder:
         return CSVDecoder(columns, self.delimiter, self.quotechar, self.escapechar, encoding)
@@ -128,8 +156,8 @@ class CSVOutputAdapter(BaseOutputAdapter):
     """
 
     path: Path
-    delimiter: OneCharacter = ","
-    fieldnames: tuple[str, ...] | None = None
+    delimiter: Annotated[OneCharacter, AfterValidator(_no_quote)] = ","
+    fieldnames: Columns | None = None
 
     def open(self, columns: tuple[str, ...] | None) -> Writer:
         """Create the file aside.
@@ -138,7 +166,8 @@ class CSVOutputAdapter(BaseOutputAdapter):
             OutputError: it cannot be created.
         """
         columns = self.fieldnames or columns
-        return _CSVWriter(OutputFile(self.path), CSVEncoder(columns, self.delimiter) if columns else None, self.delimiter)
+        encoder = CSVEncoder(columns, self.delimiter) if columns else None
+        return _CSVWriter(OutputFile(self.path), encoder, self.delimiter)
 
 
 class _CSVWriter(FileWriter):
@@ -157,11 +186,15 @@ class _CSVWriter(FileWriter):
 
     def _line(self, entry: Any) -> bytes:
         record = entry["validated_data"]
-        if self._line_encoder is None:
-            self._line_encoder = CSVEncoder(tuple(record), self._delimiter)
-            super().write(self._line_encoder.header())
         try:
-            return self._line_encoder.line(record)
+            return self._first_line(record) if self._line_encoder is None else self._line_encoder.line(record)
         except EncodeError as error:
-            remedy = "name all columns with fieldnames"
-            raise SinkError(f"{self.path}: record {entry['position']}: {error}; {remedy}") from error
+            remedy = "; name all columns with fieldnames" if error.loc else ""
+            raise SinkError(f"{self.path}: record {entry['position']}: {error}{remedy}") from error
+
+    def _first_line(self, record: Any) -> bytes:
+        """With the header that it makes."""
+        encoder = CSVEncoder(tuple(record) if isinstance(record, Mapping) else (), self._delimiter)
+        line = encoder.line(record)
+        self._line_encoder = encoder
+        return encoder.header() + line

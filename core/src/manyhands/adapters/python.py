@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 from manyhands.adapters.base import BaseInputAdapter, RecordSource, Source
 from manyhands.errors import InputError, OptionsError
+from manyhands.worker.failures import words
 
 
 class IterableInputAdapter(BaseInputAdapter):
@@ -34,23 +35,32 @@ class IterableInputAdapter(BaseInputAdapter):
         self.iterable = iterable
         self.limit = limit
         self.skip_rows = skip_rows
+        self._read: object = None
 
     def open(self) -> Source:
         """The records.
 
         Raises:
-            InputError: the function gave no iterable.
+            InputError: the function failed or gave no iterable, or this is a second run of an iterator.
         """
         records = self.iterable
         if callable(records) and not isinstance(records, Iterable | AsyncIterable):
             records = self._call(records)
             if not isinstance(records, Iterable | AsyncIterable):
                 raise InputError(f"{self.iterable!r} returned {type(records).__name__}, no iterable of records")
+        if isinstance(records, Iterator | AsyncIterator):
+            self._check_unread(records)
         return RecordSource(records)
+
+    def _check_unread(self, iterator: object) -> None:
+        """An iterator has nothing left for a second run, which would be a success with no records."""
+        if iterator is self._read:
+            raise InputError("this iterator was read by an earlier run; give a function that makes a new one")
+        self._read = iterator
 
     @staticmethod
     def _call(function: Callable[[], Any]) -> Any:
         try:
             return function()
         except Exception as error:
-            raise InputError(f"{function!r} failed: {type(error).__name__}: {error}") from error
+            raise InputError(f"{function!r} failed: {type(error).__name__}: {words(error)}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from functools import partial
@@ -81,7 +81,7 @@ def _fixed(offset: list[int] | None) -> tzinfo | None:
     if offset is None:
         return None
     delta = _unpack_timedelta(offset)
-    return timezone(delta) if delta else timezone.utc
+    return timezone(delta) if delta else UTC
 
 
 def _pack_time(value: time) -> list[Any]:

@@ -29,7 +29,15 @@ def describe(error: BaseException) -> list[ErrorDetail]:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         return [detail(item["type"], item["msg"], item["loc"]) for item in found]
     if isinstance(error, RecordError):
-        return [detail(error.type, str(error), error.loc)]
+        return [detail(error.type, words(error), error.loc)]
     if isinstance(error, PydanticSerializationError):  # the fast encoders do not translate it
         return [detail(EncodeError.type, f"no JSON form: {error}")]
-    return [detail(type(error).__name__, str(error) or type(error).__name__)]
+    return [detail(type(error).__name__, words(error))]
+
+
+def words(error: BaseException) -> str:
+    """What the exception says; its type where it says nothing, or fails to."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001  # the person's own __str__
+        return type(error).__name__

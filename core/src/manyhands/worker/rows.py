@@ -14,7 +14,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import Any, Final, Protocol
 
 from manyhands.records import ErrorDetail
@@ -76,7 +76,7 @@ class CSVDecoder:
     def rows(self, block: bytes) -> list[Any]:
         """All records of the block: dicts of str by column."""
         try:
-            *fields, last = self.reader(self._with_sentinel(block.decode(self.encoding)))
+            *fields, last = self._fields(block)
             if last == [self._sentinel]:
                 return self._to_dicts(fields)
         except ValueError:  # a byte that is no text, or a row of another width
@@ -87,9 +87,9 @@ class CSVDecoder:
         """All records of the block, `size` at a time."""
         done = 0
         try:
-            reader = self.reader(self._with_sentinel(block.decode(self.encoding)))
-            while rows := self._to_dicts(islice(reader, min(size, count - done))):
-                if done + len(rows) == count and next(reader, None) != [self._sentinel]:
+            fields = self._fields(block)
+            while rows := self._to_dicts(islice(fields, min(size, count - done))):
+                if done + len(rows) == count and next(fields, None) != [self._sentinel]:
                     break  # a quote is open at the end: what came last is no row
                 done += len(rows)
                 yield rows
@@ -114,6 +114,21 @@ class CSVDecoder:
     def _is_plain(self, block: bytes) -> bool:
         """Nothing in it takes the meaning from a line end."""
         return self.escapechar is None and (self.quotechar is None or self.quotechar.encode() not in block)
+
+    def _fields(self, block: bytes) -> Iterator[list[str]]:
+        """The fields of each record, and a last row that stands for the end.
+
+        Raises:
+            UnicodeDecodeError: it is not text.
+        """
+        text = block.decode(self.encoding)
+        newline = "\r\n" if b"\r" in block else "\n"
+        mixed = newline == "\r\n" and block.count(b"\r") != block.count(b"\n")
+        if mixed or not (block and self._is_plain(block) and is_regular(block)):
+            fields: Iterator[list[str]] = self.reader(self._with_sentinel(text))
+            return fields
+        lines = text.removesuffix(newline).split(newline)
+        return chain(map(str.split, lines, repeat(self.delimiter)), [[self._sentinel]])
 
     def reader(self, lines: Iterable[str]) -> Any:
         """A `csv.reader` over the lines in this dialect."""
