@@ -163,7 +163,7 @@ class RecordError(ManyhandsError):
         loc: path to the value at fault, empty when it is the whole record.
     """
 
-    type = "record"
+    type: str = "record"
 
     def __init__(self, message: str, *, type: str | None = None, loc: tuple[str | int, ...] = ()) -> None:  # noqa: A002  # the key of an entry's error
         super().__init__(message)
@@ -174,19 +174,19 @@ class RecordError(ManyhandsError):
 class HookError(RecordError):
     """A hook raised, or returned what it must not."""
 
-    type = "HookError"
+    type: str = "HookError"
 
 
 class DecodeError(RecordError):
     """The record's text cannot be read."""
 
-    type = "DecodeError"
+    type: str = "DecodeError"
 
 
 class EncodeError(RecordError):
     """The record's values cannot be written to the output, or cannot travel to a worker."""
 
-    type = "EncodeError"
+    type: str = "EncodeError"
 
 
 def _signal_name(number: int) -> str:

@@ -110,7 +110,8 @@ class BaseHook:
         """Called for each batch; an `async def` one for each record.
 
         Args:
-            entries: the batch; post-validation hooks see only validated entries.
+            entries: the batch; post-validation hooks see only validated entries. Their `validated_data` holds Python
+                values and is written as they leave it: serializers that a schema has for JSON alone do not act on it.
             store: the worker's store, read-only.
 
         Returns:
@@ -127,7 +128,7 @@ def check_hook(hook: object) -> BaseHook:
     """The hook, if it is one.
 
     Raises:
-        UsageError: it is a class, is no `BaseHook`, or does not say what to execute.
+        UsageError: it is a class, is no `BaseHook`, does not say what to execute or when.
     """
     if isinstance(hook, type):
         raise UsageError(f"{hook.__name__} is a class; pass an instance: {hook.__name__}()")
@@ -135,6 +136,8 @@ def check_hook(hook: object) -> BaseHook:
         raise UsageError(f"{hook!r} is no hook: derive its class from manyhands.BaseHook")
     if type(hook).execute is BaseHook.execute:
         raise UsageError(f"hook {type(hook).__name__} does not define execute(entries, store)")
+    if not isinstance(hook.priority, int | float):
+        raise UsageError(f"priority of hook {type(hook).__name__} must be a number, not {hook.priority!r}")
     return hook
 
 

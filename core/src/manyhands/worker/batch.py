@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HookedPath", "RecordsCancelled", "map_all", "reject"]
 
+_DICT: Final = frozenset({dict})
 _POSITION: Final = itemgetter("position")
+_RAW_DATA: Final = itemgetter("raw_data")
 _STR: Final = frozenset({str})
 _JSON_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
@@ -49,8 +51,10 @@ class HookedPath:
         self._to_dict = plan.to_dict if context.post_hooks or context.encoder is None else same
         self.stages: dict[str, float] = {}
 
-    def run(self, rows: list[Any], start: int, lo: int, again: Callable[[], list[Any]]) -> list[Entry]:
-        """The surviving entries of the rows by position, failed ones included.
+    def run(
+        self, rows: list[Any], start: int, lo: int, again: Callable[[], list[Any]]
+    ) -> tuple[list[Entry], list[Entry]]:
+        """The entries that are ok and those that failed, both by position; dropped ones are in neither.
 
         Args:
             rows: the rows to run.
@@ -59,30 +63,39 @@ class HookedPath:
             again: decodes the same rows afresh, for a replay from untouched data.
         """
         size = self._context.max_hook_chunk_size or max(len(rows), 1)
-        survivors: list[Entry] = []
+        ok: list[Entry] = []
+        failed: list[Entry] = []
         untouched: list[Any] | None = None
         for first in range(0, len(rows), size):
             batch = self._entries(rows[first : first + size], start + lo + first)
             try:
-                survivors += self._batch(batch, start, isolate=True)
+                ok += self._batch(batch, failed, start, isolate=True)
             except BatchFailed:
                 untouched = again() if untouched is None else untouched
-                survivors += self._one_by_one(untouched[first : first + size], start, lo + first)
-        return survivors
+                ok += self._one_by_one(untouched[first : first + size], failed, start, lo + first)
+        return ok, sorted(failed, key=_POSITION)
 
-    def _one_by_one(self, rows: list[Any], start: int, lo: int) -> Iterator[Entry]:
+    def _one_by_one(self, rows: list[Any], failed: list[Entry], start: int, lo: int) -> Iterator[Entry]:
         for index, row in enumerate(rows, lo):
-            yield from self._batch(self._entries([row], start + index), start, isolate=False)
+            yield from self._batch(self._entries([row], start + index), failed, start, isolate=False)
 
-    def _batch(self, entries: list[Entry], start: int, *, isolate: bool) -> list[Entry]:
-        failed: list[Entry] = []
+    def _batch(self, entries: list[Entry], failed: list[Entry], start: int, *, isolate: bool) -> list[Entry]:
+        """The ok entries by position; the failed ones are added to `failed` unless the batch must run again."""
+        before = len(failed)
+        try:
+            return self._stages(entries, failed, start, isolate=isolate)
+        except BatchFailed:
+            del failed[before:]
+            raise
+
+    def _stages(self, entries: list[Entry], failed: list[Entry], start: int, *, isolate: bool) -> list[Entry]:
         live = _split(entries, failed)
         pre, post = self._context.pre_hooks, self._context.post_hooks
         live = self._run_hooks("pre", pre, live, failed, start, isolated=self._replayable if isolate else 0)
         live = self._validate(live, failed, start)
         rest = self._replayable - len(pre) if isolate else 0
         live = self._run_hooks("post", post, live, failed, start, isolated=rest)
-        return sorted(live + failed, key=_POSITION)
+        return sorted(live, key=_POSITION)
 
     def _run_hooks(
         self, stage: str, hooks: Any, live: list[Entry], failed: list[Entry], start: int, *, isolated: int
@@ -119,8 +132,8 @@ class HookedPath:
     def _validate(self, live: list[Entry], failed: list[Entry], start: int) -> list[Entry]:
         begun = perf_counter()
         rejected: Rejected = {}
-        rows = list(map(self._row, live))
-        cell, rest = self._context.cell, self._context.until_cancelled(rows)
+        rows = list(map(self._json_of if self._by_json_rules else _RAW_DATA, live))
+        cell, rest = self._context.cell, self._context.until_cancelled(rows, slow=self._plan.calls_code)
         if cell is None:
             values = self._plan.validate_batch(rows, rejected, rest)
         else:
@@ -133,13 +146,10 @@ class HookedPath:
         self._spent("validate", begun)
         return live
 
-    def _row(self, entry: Entry) -> Any:
-        """What the schema gets to see: JSON text where the record is JSON, for its JSON rules to apply."""
-        row = entry["raw_data"]
-        if not self._by_json_rules:
-            return row
+    def _json_of(self, entry: Entry) -> Any:
+        """What the schema gets to see: the record as JSON text where it is JSON, for its JSON rules to apply."""
         text = self._texts.pop(entry["position"], None)
-        return _as_json(row) if text is None else text
+        return _as_json(entry["raw_data"]) if text is None else text
 
     def _without_rejected(
         self, live: list[Entry], values: list[Any], rejected: Rejected, failed: list[Entry]
@@ -147,14 +157,14 @@ class HookedPath:
         """The entries that have a value; `values` gets those that only JSON rules accept."""
         good: list[Entry] = []
         for index, entry in enumerate(live):
-            if index in rejected:
-                try:
-                    values.insert(len(good), self._value_as_json(entry, rejected[index]))
-                except CAUGHT as error:
-                    reject(entry, error)
-                    failed.append(entry)
-                    continue
-            good.append(entry)
+            if index not in rejected:
+                good.append(entry)
+            elif self._by_json_rules and (value := self._values_as_json(entry)):
+                values[len(good) : len(good)] = value
+                good.append(entry)
+            else:
+                reject(entry, rejected[index])
+                failed.append(entry)
         return good
 
     def _accept(self, entries: list[Entry], values: list[Any], failed: list[Entry]) -> list[Entry]:
@@ -170,14 +180,12 @@ class HookedPath:
             entry["status"] = EntryStatus.VALIDATED
         return entries
 
-    def _value_as_json(self, entry: Entry, error: BaseException) -> Any:
-        """A strict schema takes a date from JSON text that it refuses from a Python str, and hooks may mix the two."""
-        if self._by_json_rules:
-            try:
-                return self._plan.validate_one(to_json(entry["raw_data"]))
-            except CAUGHT:
-                pass
-        raise error
+    def _values_as_json(self, entry: Entry) -> list[Any]:
+        """The one value, if any: a strict schema takes a date from a text only in JSON, and hooks may mix the two."""
+        try:
+            return self._plan.validate_rows([to_json(entry["raw_data"])], {})
+        except CAUGHT:
+            return []
 
     def _entries(self, rows: list[Any], start: int) -> list[Entry]:
         """Pending entries, failed ones for rows that cannot be read.
@@ -200,7 +208,7 @@ class HookedPath:
             }
             for position, row in enumerate(rows, start)
         ]
-        if not all(type(row) is dict for row in rows):
+        if not _DICT.issuperset(map(type, rows)):
             for entry in entries:
                 self._read(entry)
         return entries

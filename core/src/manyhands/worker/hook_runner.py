@@ -12,11 +12,13 @@ from typing import Any, Final
 from manyhands.errors import HookError, TeardownError, WorkerInitError
 from manyhands.hooks import BaseHook, HookStore
 from manyhands.records import Entry, EntryStatus
-from manyhands.worker.failures import detail
+from manyhands.worker.failures import detail, words
 from manyhands.worker.plan import CAUGHT
 
 _POSITION: Final = itemgetter("position")
-_ENVELOPE: Final = itemgetter("status", "errors", "id", "raw_data", "validated_data", "metadata")
+_LIST: Final = frozenset({list})
+_ERRORS: Final = itemgetter(0)
+_ENVELOPE: Final = itemgetter("errors", "status", "id", "raw_data", "validated_data", "metadata")
 # An async hook may also end with what cancelled a task of its own.
 _CAUGHT: Final = (*CAUGHT, asyncio.CancelledError)
 
@@ -36,7 +38,7 @@ class HookRunner:
     """
 
     def __init__(self, hooks: Sequence[BaseHook], concurrency: int = 1) -> None:
-        self.store = HookStore()
+        self.store: HookStore = HookStore()
         self._hooks = list({id(hook): hook for hook in hooks}.values())  # one that stands twice is set up once
         self._concurrency = concurrency
         self._ready: list[BaseHook] = []
@@ -53,7 +55,7 @@ class HookRunner:
                 self._finish(hook.setup(self.store))
             except _CAUGHT as error:
                 self._give_up()
-                raise WorkerInitError(f"setup of hook {name_of(hook)} failed: {_words(error)}") from error
+                raise WorkerInitError(f"setup of hook {name_of(hook)} failed: {words(error)}") from error
             self._ready.append(hook)
         self.store.lock()
 
@@ -70,7 +72,7 @@ class HookRunner:
             try:
                 self._finish(hook.teardown(self.store))
             except _CAUGHT as error:
-                failed = failed or TeardownError(f"teardown of hook {name_of(hook)} failed: {_words(error)}")
+                failed = failed or TeardownError(f"teardown of hook {name_of(hook)} failed: {words(error)}")
         self._close_loop()
         if failed is not None:
             raise failed
@@ -142,7 +144,7 @@ def name_of(hook: BaseHook) -> str:
 
 def _fail_all(entries: list[Entry], positions: list[int], hook: BaseHook, error: BaseException) -> list[Entry]:
     """Mark the entries failed by this hook, whatever it has made of them."""
-    reason = detail("HookError", f"{name_of(hook)}: {_words(error)}")
+    reason = detail("HookError", f"{name_of(hook)}: {words(error)}")
     for entry, position in zip(entries, positions, strict=True):
         errors, metadata = entry.get("errors"), entry.get("metadata")
         entry["position"] = position
@@ -154,13 +156,6 @@ def _fail_all(entries: list[Entry], positions: list[int], hook: BaseHook, error:
 
 async def _result(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001  # an exception that cannot say what it is
-        return type(error).__name__
 
 
 def _kept(given: list[Entry], positions: list[int], returned: Any) -> list[Entry]:
@@ -175,10 +170,10 @@ def _kept(given: list[Entry], positions: list[int], returned: Any) -> list[Entry
         raise HookError(f"execute() must return a list of entries or None, not {type(returned).__name__}")
     try:
         kept = list(map(_POSITION, returned))
-        intact = all(isinstance(errors, list) for _, errors, *_ in map(_ENVELOPE, returned))
+        parts = list(map(_ENVELOPE, returned))
     except (KeyError, TypeError, IndexError) as error:
         raise HookError("execute() left something that is no entry: every entry keeps its keys") from error
-    if not intact:
+    if not _LIST.issuperset(map(type, map(_ERRORS, parts))):
         raise HookError("execute() left an entry whose errors are no list")
     if kept != positions:
         _check_known(kept, positions)

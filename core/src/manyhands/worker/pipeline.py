@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.chunks import Chunk, ChunkKind, ChunkResult
 from manyhands.errors import ProtocolError
-from manyhands.records import Entry, EntryStatus, ErrorDetail, ErrorRecord, Outcome
+from manyhands.records import Entry, ErrorDetail, ErrorRecord, Outcome
 from manyhands.worker import codec
 from manyhands.worker.batch import HookedPath, map_all, reject
 from manyhands.worker.failures import describe, detail
@@ -67,13 +67,12 @@ class Worker:
         self._plan = compile_plan(context.schema_model, batch=context.use_batch_validation)
         self.hooks: HookRunner = HookRunner([*context.pre_hooks, *context.post_hooks], context.concurrency)
         self._name = f"{os.getpid()}/{threading.current_thread().name}"
-        self._enveloped = bool(context.pre_hooks or context.post_hooks) or context.encoder is None
 
     def process(self, chunk: Chunk) -> ChunkResult:
         """See `process_chunk_on_worker`."""
         result = ChunkResult(chunk.sequence, chunk.lo, chunk.hi, worker=self._name)
         records = ChunkRecords(chunk, self._context)
-        (self._process_entries if self._enveloped else self._process_rows)(chunk, records, result)
+        (self._process_entries if self._context.enveloped else self._process_rows)(chunk, records, result)
         return result
 
     def _process_rows(self, chunk: Chunk, records: ChunkRecords, result: ChunkResult) -> None:
@@ -98,7 +97,7 @@ class Worker:
         stages["pack"] += perf_counter() - begun
 
     def _validate(self, rows: list[Any], rejected: Rejected, indexes: range) -> list[Any]:
-        cell, rest = self._context.cell, self._context.until_cancelled(rows)
+        cell, rest = self._context.cell, self._context.until_cancelled(rows, slow=self._plan.calls_code)
         if cell is None:
             return self._plan.validate_batch(rows, rejected, rest)
         values = self._plan.validate_rows(rows, rejected, cell.track(rest, "validate", indexes))
@@ -127,18 +126,17 @@ class Worker:
         rows = records.fresh()
         unpacked = perf_counter()
         path = HookedPath(self._context, self._plan, self.hooks)
-        entries = path.run(rows, chunk.start, chunk.lo, records.fresh)
+        ok, failed = path.run(rows, chunk.start, chunk.lo, records.fresh)
         packing = perf_counter()
         if self._context.cell is not None:
             self._context.cell.batch("pack", chunk.lo)
-        result.dropped = chunk.size - len(entries)
-        ok = [entry for entry in entries if entry["status"] != EntryStatus.FAILED]
-        parts = ok if self._context.encoder is None else self._encode_entries(ok)
-        failed = [entry for entry in entries if entry["status"] == EntryStatus.FAILED]
+        result.dropped = chunk.size - len(ok) - len(failed)
+        parts = ok if self._context.encoder is None else self._encode_entries(ok, failed)
         self._pack(result, parts, [records.error_of(entry) for entry in failed])
         result.stages = {"unpack": unpacked - begun, **path.stages, "pack": perf_counter() - packing}
 
-    def _encode_entries(self, entries: list[Entry]) -> list[bytes]:
+    def _encode_entries(self, entries: list[Entry], failed: list[Entry]) -> list[bytes]:
+        """The bytes of the entries that can be written; the others are added to `failed`, by position."""
         unwritten: Rejected = {}
         records = list(map(itemgetter("validated_data"), entries))
         if self._context.post_hooks:
@@ -148,6 +146,8 @@ class Worker:
         parts = map_all(encode, records, unwritten)
         for index, error in unwritten.items():
             reject(entries[index], error)
+            failed.append(entries[index])
+        failed.sort(key=itemgetter("position"))
         return parts
 
     @property
