@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, Source
 from manyhands.adapters.files import check_overlap
@@ -170,6 +170,10 @@ class Pipe:
         return self._run
 
 
+ENTRY_BLOCK_BYTES: Final = 64 * 1024
+"""Blocks of jobs whose records become entries: the entries of a larger one leave the processor's cache."""
+
+
 class _Run:
     """One run of a pipe: everything that was opened for it."""
 
@@ -187,6 +191,7 @@ class _Run:
             pipe.input_adapter,
             self._source,
             chunksize=getattr(executor, "chunksize", None),
+            nbytes=ENTRY_BLOCK_BYTES if self.context.enveloped else None,
             packed=executor.capabilities.crosses_process,
             compression=self.context.compression,
             wake=self.control.wake,

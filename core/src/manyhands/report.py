@@ -34,8 +34,8 @@ class RunControl:
 
     def __init__(self, cancelled: threading.Event) -> None:
         self.cancelled = cancelled
-        self.paused = threading.Event()
-        self.closing = threading.Event()
+        self.paused: threading.Event = threading.Event()
+        self.closing: threading.Event = threading.Event()
         self.wake: Callable[[], None] = lambda: None
 
 
@@ -49,12 +49,16 @@ class FlowReport:
 
     def __init__(self, executor: str, control: RunControl | None = None) -> None:
         self.executor = executor
-        self.status = RunStatus.PENDING
+        self.status: RunStatus = RunStatus.PENDING
         self.exception: BaseException | None = None
         self.start_time: float | None = None
         self.end_time: float | None = None
-        self.ok = self.rejected = self.dead = self.dropped = self.cancelled = 0
-        self.read = 0
+        self.ok: int = 0
+        self.rejected: int = 0
+        self.dead: int = 0
+        self.dropped: int = 0
+        self.cancelled: int = 0
+        self.read: int = 0
         self.fraction: float | None = None
         self.stages: dict[str, float] = {}
         self.workers: dict[str, dict[str, int]] = {}

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from manyhands.executor import Compression
 
 RECORDS_PER_CHUNK: Final = 1000
-TRICKLE_SECONDS: Final = 0.05
+_LOOKS: Final = 20
+_LOOK_SECONDS: Final = 0.0025
+_IDLE_SECONDS: Final = 0.05
 _AHEAD: Final = 2
 _JOIN_SECONDS: Final = 0.5
 
@@ -40,7 +42,8 @@ class Feeder:
     Args:
         adapter: the input; its `limit` and `skip_rows` are kept here, for every kind of input.
         source: the same, opened.
-        chunksize: records in a chunk; None: blocks of about 256 KiB, or 1000 records.
+        chunksize: records in a chunk; None: blocks of about `nbytes`, or 1000 records.
+        nbytes: size of blocks; None: 256 KiB.
         packed: chunks leave this process.
         compression: of chunks that do.
         wake: called when something is ready to be taken.
@@ -52,6 +55,7 @@ class Feeder:
         source: Source,
         *,
         chunksize: int | None,
+        nbytes: int | None = None,
         packed: bool,
         compression: Compression,
         wake: Callable[[], None],
@@ -60,13 +64,15 @@ class Feeder:
         self._first = adapter.skip_rows
         self._last = None if adapter.limit is None else adapter.skip_rows + adapter.limit
         self._chunksize = chunksize
+        self._nbytes = nbytes
         self._packed = packed
         self._compression: Compression = compression if packed else None
         self._wake = wake
         self._ready: deque[Chunk] = deque()
         self._partial: list[Any] = []
         self._seen = 0
-        self._seen_at = 0.0
+        self._looks = 0
+        self._looked = 0.0
         self._position = 0
         self._sequence = 0
         self._changed = threading.Condition()
@@ -105,6 +111,11 @@ class Feeder:
         """
         if self._error is not None:
             raise self._error
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which to try `take` again when nothing has woken the driver."""
+        return _LOOK_SECONDS if self._may_trickle else _IDLE_SECONDS
 
     def consumed(self, done: int) -> float | None:
         """The fraction of the source that is done, 0 to 1; None where it has no length.
@@ -165,7 +176,7 @@ class Feeder:
             self._read_records(records)
 
     def _read_blocks(self) -> None:
-        for block in self._source.blocks(self._chunksize):
+        for block in self._source.blocks(self._chunksize, self._nbytes):
             self._put_block(block)
             if self._last is not None and self._position >= self._last:
                 return
@@ -228,17 +239,23 @@ class Feeder:
         return self._last is not None and seen >= self._last
 
     def _is_trickle(self) -> bool:
-        """Whether the source gave nothing for 50 ms that the driver looked on.
+        """Whether the driver has looked twenty times in 50 ms and the source gave nothing.
 
-        The time since the last record would not do: a hook that keeps the interpreter to itself for as long holds up
-        the fastest source, and the boundaries of chunks would depend on it.
+        The time since the last record would not do: hooks that keep the interpreter to themselves for as long hold up
+        the fastest source, and the boundaries of chunks would depend on them. But they hold up the driver as well.
         """
-        if self._chunksize is not None or not self._partial:
+        if not self._may_trickle:
             return False
         now, seen = monotonic(), self._position + len(self._partial)
         if seen != self._seen:
-            self._seen, self._seen_at = seen, now
-        return now - self._seen_at >= TRICKLE_SECONDS
+            self._seen, self._looks, self._looked = seen, 0, now
+        elif now - self._looked >= _LOOK_SECONDS:
+            self._looks, self._looked = self._looks + 1, now
+        return self._looks >= _LOOKS
+
+    @property
+    def _may_trickle(self) -> bool:
+        return self._chunksize is None and bool(self._partial)
 
     def _cut_partial(self) -> None:
         """Make a chunk of the records at hand; the lock is held."""

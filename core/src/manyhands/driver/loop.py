@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 WINDOW_BYTES: Final = 64 * 1024 * 1024
 """Chunks and results that wait to be written may take so much memory before reading pauses."""
 
-_IDLE_SECONDS: Final = 0.05
 _PATIENCE_SECONDS: Final = 10.0
 
 Settled = Future[ChunkResult]
@@ -217,7 +216,7 @@ class Driver:
     def _arrived(self, wait: bool) -> Iterator[Settled]:
         """Futures that are done; waits a little for the first token if asked to."""
         try:
-            token = self._inbox.get(timeout=_IDLE_SECONDS) if wait else self._inbox.get_nowait()
+            token = self._inbox.get(timeout=self._feeder.patience) if wait else self._inbox.get_nowait()
             while True:
                 if token is not None:
                     yield token
