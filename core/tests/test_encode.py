@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from manyhands.errors import EncodeError
+from manyhands.worker.compile import compile_plan
 from manyhands.worker.encode import CSVEncoder, JSONEncoder, encode_json, encode_leniently
-from manyhands.worker.plan import compile_plan
 from manyhands.worker.rows import escaped
 
 

@@ -13,8 +13,10 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json, to_json
 
 from manyhands.errors import UsageError
+from manyhands.worker.compile import compile_plan
 from manyhands.worker.failures import describe
-from manyhands.worker.plan import Plan, Rejected, check_schema, compile_plan, field_names, same
+from manyhands.worker.plan import Plan, Rejected, same
+from manyhands.worker.schema import check_schema, field_names
 
 from . import shapes
 

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator, BaseModel, PlainSerializer, RootModel, field_validator, model_validator
 
+from manyhands.worker.compile import compile_plan
 from manyhands.worker.encode import JSONEncoder
 from manyhands.worker.failures import describe, detail
-from manyhands.worker.plan import Rejected, compile_plan
+from manyhands.worker.plan import Rejected
 from manyhands.worker.rows import BadRow
 
 from .workers import as_list, as_packed, refusals, run, values

@@ -21,7 +21,7 @@ from manyhands.hooks import BaseHook, check_hook, in_order
 from manyhands.records import Entry
 from manyhands.report import FlowReport, RunControl, RunStatus
 from manyhands.worker.context import WorkerContext
-from manyhands.worker.plan import check_schema, field_names
+from manyhands.worker.schema import check_schema, field_names
 
 
 class Pipe:
@@ -230,6 +230,9 @@ class _Run:
     def _drive(self) -> None:
         try:
             self._driver.run()
+        except BaseException as error:
+            self.report.end(RunStatus.FAILED, error)  # whoever waits must not wait for ever
+            raise
         finally:
             if isinstance(self.sink, StreamSink):
                 self.sink.close()

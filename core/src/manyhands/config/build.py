@@ -26,7 +26,7 @@ from manyhands.events import Observer
 from manyhands.hooks import BaseHook, check_hook
 from manyhands.pipe import Pipe
 from manyhands.plugins.registry import get_executor
-from manyhands.worker.plan import check_schema
+from manyhands.worker.schema import check_schema
 
 _INPUTS: Final[Mapping[str, type[Any]]] = {
     "csv": CSVInputAdapter,

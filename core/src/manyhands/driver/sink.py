@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.errors import EncodeError, RecordError, RunAborted
 from manyhands.records import Entry, EntryStatus, ErrorRecord, Outcome, new_entry
+from manyhands.worker.compile import compile_plan
 from manyhands.worker.failures import describe
-from manyhands.worker.plan import CAUGHT, compile_plan
+from manyhands.worker.plan import CAUGHT
 
 if TYPE_CHECKING:
     from manyhands.adapters.base import Writer

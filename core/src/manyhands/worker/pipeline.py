@@ -21,9 +21,10 @@ from manyhands.errors import ProtocolError
 from manyhands.records import Entry, ErrorDetail, ErrorRecord, Outcome
 from manyhands.worker import codec
 from manyhands.worker.batch import HookedPath, map_all, reject
+from manyhands.worker.compile import compile_plan
 from manyhands.worker.failures import describe, detail
 from manyhands.worker.hook_runner import HookRunner
-from manyhands.worker.plan import CAUGHT, Rejected, compile_plan, load_json
+from manyhands.worker.plan import CAUGHT, Rejected, load_json
 from manyhands.worker.rows import BadRow, escaped, snapshot
 
 if TYPE_CHECKING:
