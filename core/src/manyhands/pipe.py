@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
-from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, Source
+from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter
 from manyhands.adapters.files import check_overlap
-from manyhands.driver.feeder import Feeder
-from manyhands.driver.loop import Driver, RunOptions
-from manyhands.driver.sink import Sink, StreamSink
+from manyhands.driver.loop import RunOptions
+from manyhands.driver.run import Run, executor_name
 from manyhands.errors import UsageError
-from manyhands.events import Observer, Observers
+from manyhands.events import Observer
 from manyhands.executor import Executor
 from manyhands.hooks import BaseHook, check_hook, in_order
 from manyhands.records import Entry
-from manyhands.report import FlowReport, RunControl, RunStatus
-from manyhands.worker.context import WorkerContext
-from manyhands.worker.schema import check_schema, field_names
+from manyhands.report import FlowReport, RunStatus
+from manyhands.worker.schema import check_schema
 
 
 class Pipe:
@@ -75,12 +71,12 @@ class Pipe:
         self.observers: list[Observer] = [
             _checked("observers", each, Callable) for each in _sequence("observers", observers)
         ]
-        self._run: _Run | None = None
+        self._run: Run | None = None
 
     @property
     def report(self) -> FlowReport:
         """The report of the current or last run; before the first a pending one."""
-        return self._run.report if self._run else FlowReport(_name(self.executor))
+        return self._run.report if self._run else FlowReport(executor_name(self.executor))
 
     def start(self) -> FlowReport:
         """Start a run in the background.
@@ -161,116 +157,13 @@ class Pipe:
     ) -> None:
         self.shutdown()
 
-    def _start(self, *, stream: bool) -> _Run:
+    def _start(self, *, stream: bool) -> Run:
         if self._run is not None and not self._run.report.is_finished:
             raise UsageError("this pipe is running; wait for its report or abort it")
         self.check_files()
-        self._run = _Run(self, stream=stream)
+        self._run = Run(self, stream=stream)
         self._run.start()
         return self._run
-
-
-ENTRY_BLOCK_BYTES: Final = 64 * 1024
-"""Blocks of jobs whose records become entries: the entries of a larger one leave the processor's cache."""
-
-
-class _Run:
-    """One run of a pipe: everything that was opened for it."""
-
-    def __init__(self, pipe: Pipe, *, stream: bool) -> None:
-        executor: Any = pipe.executor
-        self.control = RunControl(threading.Event())
-        self.report = FlowReport(_name(executor), self.control)
-        inbox: SimpleQueue[Any] = SimpleQueue()
-        self.control.wake = lambda: inbox.put(None)
-        self._source = pipe.input_adapter.open()
-        self.context = _context(pipe, self._source, self.control.cancelled)
-        self.sink = self._open_sink(pipe, stream=stream)
-        self.context.encoder, self.context.error_encoder = self.sink.encoder, self.sink.error_encoder
-        feeder = Feeder(
-            pipe.input_adapter,
-            self._source,
-            chunksize=getattr(executor, "chunksize", None),
-            nbytes=ENTRY_BLOCK_BYTES if self.context.enveloped else None,
-            packed=executor.capabilities.crosses_process,
-            compression=self.context.compression,
-            wake=self.control.wake,
-        )
-        observers = Observers(pipe.observers)
-        self._driver = Driver(
-            executor,
-            self.context,
-            feeder=feeder,
-            sink=self.sink,
-            report=self.report,
-            control=self.control,
-            options=pipe.options,
-            observers=observers,
-            inbox=inbox,
-        )
-
-    @property
-    def entries(self) -> Iterator[Entry]:
-        """What a streaming run yields."""
-        return iter(self.sink) if isinstance(self.sink, StreamSink) else iter(())
-
-    def start(self) -> None:
-        """Run in a thread of its own."""
-        threading.Thread(target=self._drive, name="manyhands-driver", daemon=True).start()
-
-    def close(self) -> None:
-        """Publish a stopped run, abort a running one, and wait."""
-        if self.report.is_stopped:
-            self.control.closing.set()
-            self.control.wake()
-        elif not self.report.is_finished:
-            self.report.abort()
-        self.report.wait()
-
-    def _drive(self) -> None:
-        try:
-            self._driver.run()
-        except BaseException as error:
-            self.report.end(RunStatus.FAILED, error)  # whoever waits must not wait for ever
-            raise
-        finally:
-            if isinstance(self.sink, StreamSink):
-                self.sink.close()
-
-    def _open_sink(self, pipe: Pipe, *, stream: bool) -> Sink:
-        output = errors = None
-        columns = None if self.context.post_hooks else field_names(self.context.schema_model)
-        try:
-            if pipe.output_adapter is not None:
-                output = pipe.output_adapter.open(columns)
-            if pipe.error_output_adapter is not None:
-                errors = pipe.error_output_adapter.open(_ERROR_COLUMNS)
-            return StreamSink(output, errors, self.context, self.control) if stream else Sink(output, errors)
-        except BaseException:
-            self._source.close()
-            for writer in filter(None, (output, errors)):
-                writer.discard()
-            raise
-
-
-def _context(pipe: Pipe, source: Source, cancelled: threading.Event) -> WorkerContext:
-    executor: Any = pipe.executor
-    return WorkerContext(
-        schema_model=pipe.schema_model,
-        pre_hooks=pipe.pre_validation_hooks,
-        post_hooks=pipe.post_validation_hooks,
-        decoder=source.decoder,
-        json_input=source.json_input,
-        compression=getattr(executor, "compression", None),
-        max_hook_chunk_size=pipe.max_hook_chunk_size,
-        use_batch_validation=getattr(executor, "use_batch_validation", False),
-        concurrency=getattr(executor, "concurrency", 1),
-        id_generator=pipe.id_generator,
-        cancelled=cancelled,
-    )
-
-
-_ERROR_COLUMNS = ("position", "line", "outcome", "raw_data", "errors", "metadata")
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
@@ -316,10 +209,6 @@ def _one_schema(of_pipe: Any, of_executor: Any) -> Any:
     if schema is not None:
         check_schema(schema)
     return schema
-
-
-def _name(executor: Any) -> str:
-    return str(getattr(executor, "name", type(executor).__name__))
 
 
 def _succeeded(report: FlowReport) -> FlowReport:

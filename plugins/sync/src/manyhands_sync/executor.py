@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class SyncFifoExecutor(BaseExecutor):
     """Runs each chunk in `submit` itself: nothing is concurrent, everything is easy to debug."""
 
-    name = "sync"
-    capabilities = Capabilities(inline=True)
+    name: str = "sync"
+    capabilities: Capabilities = Capabilities(inline=True)
     _context: WorkerContext | None = None
 
     def start(self, context: WorkerContext) -> None:

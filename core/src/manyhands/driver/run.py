@@ -1,0 +1,135 @@
+"""One run of a pipe: what is opened for it, and the thread that drives it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+from manyhands.adapters.base import Source
+from manyhands.driver.feeder import Feeder
+from manyhands.driver.loop import Driver
+from manyhands.driver.sink import Sink, StreamSink
+from manyhands.events import Observers
+from manyhands.records import Entry
+from manyhands.report import FlowReport, RunControl, RunStatus
+from manyhands.worker.context import WorkerContext
+from manyhands.worker.schema import field_names
+
+if TYPE_CHECKING:
+    from manyhands.pipe import Pipe
+
+ENTRY_BLOCK_BYTES: Final = 64 * 1024
+"""Blocks of jobs whose records become entries: the entries of a larger one leave the processor's cache."""
+
+_ERROR_COLUMNS: Final = ("position", "line", "outcome", "raw_data", "errors", "metadata")
+
+
+class Run:
+    """One run of a pipe: everything that was opened for it.
+
+    Args:
+        pipe: what to run.
+        stream: entries are also handed to whoever iterates over `entries`.
+
+    Raises:
+        UsageError: the input or an output cannot be opened; nothing stays open.
+    """
+
+    def __init__(self, pipe: Pipe, *, stream: bool) -> None:
+        executor: Any = pipe.executor
+        self.control: RunControl = RunControl(threading.Event())
+        self.report: FlowReport = FlowReport(executor_name(executor), self.control)
+        inbox: SimpleQueue[Any] = SimpleQueue()
+        self.control.wake = lambda: inbox.put(None)
+        self._source = pipe.input_adapter.open()
+        self.context: WorkerContext = _context(pipe, self._source, self.control.cancelled)
+        self.sink: Sink = self._open_sink(pipe, stream=stream)
+        self.context.encoder, self.context.error_encoder = self.sink.encoder, self.sink.error_encoder
+        feeder = Feeder(
+            pipe.input_adapter,
+            self._source,
+            chunksize=getattr(executor, "chunksize", None),
+            nbytes=ENTRY_BLOCK_BYTES if self.context.enveloped else None,
+            packed=executor.capabilities.crosses_process,
+            compression=self.context.compression,
+            wake=self.control.wake,
+        )
+        observers = Observers(pipe.observers)
+        self._driver = Driver(
+            executor,
+            self.context,
+            feeder=feeder,
+            sink=self.sink,
+            report=self.report,
+            control=self.control,
+            options=pipe.options,
+            observers=observers,
+            inbox=inbox,
+        )
+
+    @property
+    def entries(self) -> Iterator[Entry]:
+        """What a streaming run yields."""
+        return iter(self.sink) if isinstance(self.sink, StreamSink) else iter(())
+
+    def start(self) -> None:
+        """Run in a thread of its own."""
+        threading.Thread(target=self._drive, name="manyhands-driver", daemon=True).start()
+
+    def close(self) -> None:
+        """Publish a stopped run, abort a running one, and wait."""
+        if self.report.is_stopped:
+            self.control.closing.set()
+            self.control.wake()
+        elif not self.report.is_finished:
+            self.report.abort()
+        self.report.wait()
+
+    def _drive(self) -> None:
+        try:
+            self._driver.run()
+        except BaseException as error:
+            self.report.end(RunStatus.FAILED, error)  # whoever waits must not wait for ever
+            raise
+        finally:
+            if isinstance(self.sink, StreamSink):
+                self.sink.close()
+
+    def _open_sink(self, pipe: Pipe, *, stream: bool) -> Sink:
+        output = errors = None
+        columns = None if self.context.post_hooks else field_names(self.context.schema_model)
+        try:
+            if pipe.output_adapter is not None:
+                output = pipe.output_adapter.open(columns)
+            if pipe.error_output_adapter is not None:
+                errors = pipe.error_output_adapter.open(_ERROR_COLUMNS)
+            return StreamSink(output, errors, self.context, self.control) if stream else Sink(output, errors)
+        except BaseException:
+            self._source.close()
+            for writer in filter(None, (output, errors)):
+                writer.discard()
+            raise
+
+
+def _context(pipe: Pipe, source: Source, cancelled: threading.Event) -> WorkerContext:
+    executor: Any = pipe.executor
+    return WorkerContext(
+        schema_model=pipe.schema_model,
+        pre_hooks=pipe.pre_validation_hooks,
+        post_hooks=pipe.post_validation_hooks,
+        decoder=source.decoder,
+        json_input=source.json_input,
+        compression=getattr(executor, "compression", None),
+        max_hook_chunk_size=pipe.max_hook_chunk_size,
+        use_batch_validation=getattr(executor, "use_batch_validation", False),
+        concurrency=getattr(executor, "concurrency", 1),
+        id_generator=pipe.id_generator,
+        cancelled=cancelled,
+    )
+
+
+def executor_name(executor: Any) -> str:
+    """What reports call an executor: its name as a backend, else its class."""
+    return str(getattr(executor, "name", type(executor).__name__))
