@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import os
+import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -425,3 +427,43 @@ def test_what_is_no_text_in_its_encoding_is_a_source_error(tmp_path: Path) -> No
     with pytest.raises(SourceError, match="not valid utf-16"):
         list(iter(lambda: file.read(100), b""))
     file.close()
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_a_partial_name_that_leads_elsewhere_is_refused(tmp_path: Path, link: str) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    partial = tmp_path / "out.jsonl.partial"
+    partial.symlink_to(victim) if link == "symbolic" else partial.hardlink_to(victim)
+    with pytest.raises(OutputError, match="remove it"):
+        OutputFile(tmp_path / "out.jsonl")
+    assert victim.read_text() == "precious"
+
+
+def test_an_output_keeps_the_mode_of_the_one_that_it_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("old")
+    path.chmod(0o600)
+    file = OutputFile(path)
+    assert stat.S_IMODE(file.partial.stat().st_mode) == 0o600
+    file.write(b"new")
+    file.finish()
+    file.publish()
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", 0o600)
+
+
+def test_blocks_do_not_depend_on_how_a_pipe_is_filled(tmp_path: Path) -> None:
+    fifo = tmp_path / "rows"
+    os.mkfifo(fifo)
+
+    def fill() -> None:
+        with fifo.open("wb", buffering=0) as file:
+            for _ in range(20):
+                file.write(b"x" * 100)
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    file = InputFile(fifo)
+    assert [len(file.read(1500)) for _ in range(3)] == [1500, 500, 0]
+    file.close()
+    thread.join()

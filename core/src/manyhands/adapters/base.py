@@ -6,7 +6,7 @@ An adapter is configuration: it can be pickled and used for many runs. `open` gi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -60,6 +60,9 @@ class Writer(Protocol):
 
     encoder: Encoder | None
     """Makes the bytes on the workers; None: `write` gets entries (or error records)."""
+
+    def late_encoder(self, entries: Sequence[Any]) -> Encoder | None:
+        """What makes the bytes where that shows only with the first entries; None: `write` takes them as they are."""
 
     def write(self, records: Any) -> None:
         """Take the next records in order: bytes joined by the encoder, or a list.
@@ -162,6 +165,10 @@ class EntryWriter:
     def write(self, records: Any) -> None:
         """Hand them on."""
         self._take(records)
+
+    def late_encoder(self, entries: Sequence[Any]) -> Encoder | None:  # noqa: ARG002  # for subclasses
+        """None: entries are what is wanted."""
+        return None
 
     def finish(self) -> None:
         """Nothing to flush."""

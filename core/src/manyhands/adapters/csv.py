@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, Source, Writer
 from manyhands.adapters.blocks import BLOCK_BYTES, MAX_RECORD_BYTES, BlockSource, begin, read_ahead
 from manyhands.adapters.cut import CSVCutter
 from manyhands.adapters.files import FileWriter, InputFile, OutputFile, TranscodedFile
-from manyhands.errors import EncodeError, InputError, SinkError
-from manyhands.worker.encode import CSVEncoder
+from manyhands.errors import InputError
+from manyhands.worker.encode import CSVEncoder, Encoder
 from manyhands.worker.rows import CSVDecoder
 
 
@@ -24,6 +25,11 @@ def _one_byte(character: str) -> str:
     if not character.isascii() or character in "\r\n":
         raise ValueError("must be an ASCII character that ends no line")
     return character
+
+
+def _none_if_empty(character: object) -> object:
+    """TOML has no None: an empty text says it there."""
+    return None if character == "" else character
 
 
 def _no_quote(character: str) -> str:
@@ -52,7 +58,8 @@ class CSVInputAdapter(BaseInputAdapter):
     Args:
         path: the file; `.gz` is decompressed.
         delimiter: what separates fields.
-        quotechar: what encloses fields that hold delimiters or line ends; None for files without quoting.
+        quotechar: what encloses fields that hold delimiters or line ends; None, or an empty text,
+            for files without quoting.
         escapechar: what takes the meaning from the character behind it.
         encoding: of the text; a byte order mark is removed.
         fieldnames: the columns, for files without a header line.
@@ -62,7 +69,7 @@ class CSVInputAdapter(BaseInputAdapter):
 
     path: Path
     delimiter: OneCharacter = ","
-    quotechar: OneCharacter | None = '"'
+    quotechar: Annotated[OneCharacter | None, BeforeValidator(_none_if_empty)] = '"'
     escapechar: OneCharacter | None = None
     encoding: str = "utf-8"
     fieldnames: Columns | None = None
@@ -136,10 +143,12 @@ class CSVInputAdapter(BaseInputAdapter):
         return CSVDecoder(columns, self.delimiter, self.quotechar, self.escapechar, encoding)
 
     def _checked(self, columns: tuple[str, ...]) -> tuple[str, ...]:
-        twice = {name for name in columns if columns.count(name) > 1}
+        twice = sorted(name for name, count in Counter(columns).items() if count > 1)
         if twice:
-            names = ", ".join(repr(name) for name in sorted(twice))
-            raise InputError(f"{self.path}: the header names {names} more than once; give the columns as fieldnames")
+            whose = "fieldnames names" if self.fieldnames else "the header names"
+            remedy = "" if self.fieldnames else "; give the columns as fieldnames"
+            names = ", ".join(map(repr, twice[:5]))
+            raise InputError(f"{self.path}: {whose} {names} more than once{remedy}")
         return columns
 
 
@@ -150,9 +159,8 @@ class CSVOutputAdapter(BaseOutputAdapter):
     Args:
         path: the file; `.gz` is compressed. It appears when the run is complete.
         delimiter: what separates fields.
-        fieldnames: the columns. Left out, they are the schema's fields, or with post-validation hooks (which may add
-            some) the keys of the first record. A record with any other key is rejected, or, where the first record
-            made the header, ends the run.
+        fieldnames: the columns to write. Left out, they are the schema's fields, or with post-validation hooks (which
+            may add some) the keys of the first record; then a record with any other key is rejected.
     """
 
     path: Path
@@ -166,35 +174,25 @@ class CSVOutputAdapter(BaseOutputAdapter):
             OutputError: it cannot be created.
         """
         columns = self.fieldnames or columns
-        encoder = CSVEncoder(columns, self.delimiter) if columns else None
+        encoder = CSVEncoder(columns, self.delimiter, bool(self.fieldnames)) if columns else None
         return _CSVWriter(OutputFile(self.path), encoder, self.delimiter)
 
 
 class _CSVWriter(FileWriter):
-    """Encoded lines, or entries where the header is not known before the first of them."""
+    """Lines behind a header, which the first record makes where it is not known before."""
 
     def __init__(self, file: OutputFile, encoder: CSVEncoder | None, delimiter: str) -> None:
         super().__init__(file, encoder)
         self._delimiter = delimiter
-        self._line_encoder: CSVEncoder | None = None
+        self._late: CSVEncoder | None = None
         if encoder is not None:
             file.write(encoder.header())
 
-    def write(self, records: Any) -> None:
-        """Append lines, or the validated data of entries."""
-        super().write(records if isinstance(records, bytes) else b"".join(map(self._line, records)))
-
-    def _line(self, entry: Any) -> bytes:
-        record = entry["validated_data"]
-        try:
-            return self._first_line(record) if self._line_encoder is None else self._line_encoder.line(record)
-        except EncodeError as error:
-            remedy = "; name all columns with fieldnames" if error.loc else ""
-            raise SinkError(f"{self.path}: record {entry['position']}: {error}{remedy}") from error
-
-    def _first_line(self, record: Any) -> bytes:
-        """With the header that it makes."""
-        encoder = CSVEncoder(tuple(record) if isinstance(record, Mapping) else (), self._delimiter)
-        line = encoder.line(record)
-        self._line_encoder = encoder
-        return encoder.header() + line
+    def late_encoder(self, entries: Sequence[Any]) -> Encoder | None:
+        """The encoder for the keys of the first record that is a dict."""
+        records = (entry["validated_data"] for entry in entries)
+        first = next((tuple(record) for record in records if isinstance(record, Mapping) and record), None)
+        if self._late is None and first is not None:
+            self._late = CSVEncoder(first, self._delimiter)
+            self.write(self._late.header())
+        return self._late or CSVEncoder((), self._delimiter)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -43,16 +44,19 @@ class InputFile:
         self._file: Any = gzip.GzipFile(fileobj=self._raw) if path.suffix == ".gz" else self._raw
 
     def read(self, size: int) -> bytes:
-        """The next bytes, at most `size`; none at the end.
+        """The next `size` bytes, fewer only at the end; where records are cut must not depend on how a pipe is filled.
 
         Raises:
             SourceError: reading failed, or the compressed data is damaged or cut off.
         """
+        parts = []
         try:
-            data: bytes = self._file.read(size)
+            while size > 0 and (data := self._file.read(size)):
+                parts.append(data)
+                size -= len(data)
         except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]  # not in the stubs
             raise SourceError(f"cannot go on reading {self.path}: {error}") from error
-        return data
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def consumed(self) -> float | None:
         """The fraction read so far; None for what has no length."""
@@ -90,8 +94,9 @@ class TranscodedFile(InputFile):
             data = self._inner.read(size)
             try:
                 text = self._decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                raise SourceError(f"{self.path} is not valid {self._encoding}: {error.reason}") from error
+            except UnicodeError as error:  # of some codecs not a UnicodeDecodeError
+                reason = getattr(error, "reason", error)
+                raise SourceError(f"{self.path} is not valid {self._encoding}: {reason}") from error
             if text or not data:
                 return text.encode()
 
@@ -127,6 +132,7 @@ class OutputFile:
         if found is None:
             raise OutputError(f"cannot write {path}: another run is writing it")
         self._raw = found
+        self._keep_mode()
         self._file: Any = self._compressed() if path.suffix == ".gz" else self._raw
 
     def write(self, data: bytes) -> None:
@@ -150,6 +156,7 @@ class OutputFile:
             if self._file is not self._raw:
                 self._file.close()
             self._raw.flush()
+            os.fsync(self._raw.fileno())  # or a crash after the renaming leaves a complete name on an empty file
         except OSError as error:
             raise self._failed(error) from error
 
@@ -177,6 +184,12 @@ class OutputFile:
             if empty:
                 self.partial.unlink(missing_ok=True)
             _close_quietly(self._raw)
+
+    def _keep_mode(self) -> None:
+        """Whoever could not read the output before must not read the new one."""
+        if hasattr(os, "fchmod") and self.path.exists():
+            with suppress(OSError):  # the file is another user's
+                os.fchmod(self._raw.fileno(), stat.S_IMODE(self.path.stat().st_mode))
 
     def _let_go(self) -> None:
         """Close it where an open file cannot be renamed or removed; elsewhere the lock is kept until that is done."""
@@ -213,6 +226,10 @@ class FileWriter:
         """Flush and close."""
         self._file.finish()
 
+    def late_encoder(self, entries: Sequence[Any]) -> Encoder | None:  # noqa: ARG002  # for subclasses
+        """None: it is known from the start."""
+        return None
+
     def publish(self) -> None:
         """Give the file its final name."""
         self._file.publish()
@@ -244,8 +261,16 @@ def check_overlap(sources: Iterable[tuple[Path, str]], targets: Iterable[tuple[P
 
 def _open_aside(partial: Path) -> IO[bytes] | None:
     """The file, empty and locked; None if another run has it."""
+    # A link in its place would have us write into what it leads to.
+    if partial.is_symlink():
+        raise OSError(errno.ELOOP, f"{partial} is a link; remove it")
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     while True:
-        file = os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
+        file = os.fdopen(os.open(partial, flags, 0o666), "r+b")
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            file.close()
+            raise OSError(errno.ELOOP, f"{partial} is no regular file of its own; remove it")
         if not _lock(file.fileno()):
             file.close()
             return None
@@ -258,7 +283,7 @@ def _open_aside(partial: Path) -> IO[bytes] | None:
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from manyhands.adapters.base import BaseInputAdapter, RecordSource, Source
@@ -28,7 +28,8 @@ class IterableInputAdapter(BaseInputAdapter):
         limit: int | None = None,
         skip_rows: int = 0,
     ) -> None:
-        if not (callable(iterable) or isinstance(iterable, Iterable | AsyncIterable)):
+        is_source = callable(iterable) or isinstance(iterable, Iterable | AsyncIterable)
+        if not is_source or isinstance(iterable, str | bytes | Mapping):
             raise OptionsError(f"{iterable!r} is no iterable of records")
         if skip_rows < 0 or (limit is not None and limit < 0):
             raise OptionsError("limit and skip_rows must not be negative")
