@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from manyhands import BaseHook, Entry, HookStore, IterableInputAdapter, MemoryOutputAdapter, Pipe, get_executor
 from manyhands.adapters import blocks
 from manyhands.adapters import csv as csv_adapter
 from manyhands.adapters.base import Block, Source
 from manyhands.adapters.csv import CSVInputAdapter, CSVOutputAdapter
-from manyhands.errors import InputError, OutputError, SinkError
+from manyhands.errors import InputError, OutputError
 from manyhands.records import new_entry
 from manyhands.worker.rows import BadRow, CSVDecoder
 
@@ -312,7 +313,7 @@ def test_gzip_is_read_and_what_only_claims_to_be_gzip_is_refused(tmp_path: Path)
     "options",
     [
         {"delimiter": ""}, {"delimiter": ",,"}, {"delimiter": "é"}, {"delimiter": "\n"}, {"delimiter": "\r"},
-        {"delimiter": '"'}, {"quotechar": "\n"}, {"quotechar": ""}, {"quotechar": ","}, {"escapechar": ","},
+        {"delimiter": '"'}, {"quotechar": "\n"}, {"quotechar": ","}, {"escapechar": ","},
         {"escapechar": '"'}, {"escapechar": "\n"}, {"limit": -1}, {"skip_rows": -1}, {"fieldnames": []}, {"sep": ";"},
     ],
     ids=str,
@@ -352,6 +353,19 @@ def test_a_file_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> Non
     assert process.open_files() == before
 
 
+class Becomes(BaseHook):
+    """Makes another value of the second record."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+    def execute(self, entries: list[Entry], store: HookStore) -> None:
+        for each in entries:
+            if each["position"] == 1 and self.value is not None:
+                each["validated_data"] = self.value
+
+
 def entry(position: int, value: Any) -> Any:
     return {**new_entry(position, None, position), "validated_data": value}
 
@@ -374,39 +388,45 @@ def test_an_output_without_columns_and_records_is_an_empty_file(tmp_path: Path) 
 
 
 def test_the_first_record_makes_the_header_where_columns_are_not_known(tmp_path: Path) -> None:
-    writer = CSVOutputAdapter(tmp_path / "a.csv.gz", delimiter=";").open(None)
-    assert writer.encoder is None
-    writer.write([entry(0, {"b": 1, "a": None})])
-    writer.write([])
-    writer.write([entry(1, {"a": ";"}), entry(2, {})])
-    finish(writer)
+    values = [{"b": 1, "a": None}, {"a": ";"}, {}]
+    adapter = CSVOutputAdapter(tmp_path / "a.csv.gz", delimiter=";")
+    assert Pipe(IterableInputAdapter(values), adapter, post_validation_hooks=[Becomes(None)]).run().ok == 3
     assert gzip.decompress((tmp_path / "a.csv.gz").read_bytes()) == b'b;a\n1;\n;";"\n;\n'
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ({"a": 1, "x": 2}, "no column 'x'; name all columns with fieldnames"),
+        ({"a": 1, "x": 2}, "the CSV header has no column 'x'"),
         ({"a": object()}, "type object has no JSON form"),
         ({"a": "\ud800"}, "no CSV form"),
         ([1], "must be a dict, not list"),
-        (None, "must be a dict, not NoneType"),
+        (7, "must be a dict, not int"),
     ],
 )
-@pytest.mark.parametrize("first", [True, False])
-def test_a_record_that_does_not_fit_the_first_ends_the_run_with_its_position(
-    tmp_path: Path, value: Any, words: str, first: bool
+@pytest.mark.parametrize("chunksize", [1, 10])
+def test_a_record_that_does_not_fit_the_first_is_rejected_alone(
+    tmp_path: Path, value: Any, words: str, chunksize: int
 ) -> None:
-    writer = CSVOutputAdapter(tmp_path / "a.csv").open(None)
-    if not first:
-        writer.write([entry(0, {"a": 1})])
-    elif isinstance(value, dict) and len(value) == 2:
-        value = {"a": 1, "x": object()}
-        words = "no JSON form"
-    with pytest.raises(SinkError, match=f"record 7: .*{words}"):
-        writer.write([entry(7, value)])
-    writer.discard()
-    assert not (tmp_path / "a.csv").exists()
+    errors = MemoryOutputAdapter()
+    pipe = Pipe(
+        IterableInputAdapter([{"a": 1}, {"a": 2}, {"a": 3}]),
+        CSVOutputAdapter(tmp_path / "a.csv"),
+        errors,
+        executor=get_executor("sync", chunksize=chunksize),
+        post_validation_hooks=[Becomes(value)],
+    )
+    counts = pipe.run().counts
+    assert (counts["in"], counts["ok"], counts["rejected"]) == (3, 2, 1)
+    assert (tmp_path / "a.csv").read_text() == "a\n1\n3\n"
+    assert [record["position"] for record in errors.results] == [1]
+    assert words in errors.results[0]["errors"][0]["message"]
+
+
+def test_chosen_columns_are_all_that_is_written(tmp_path: Path) -> None:
+    output = CSVOutputAdapter(tmp_path / "a.csv", fieldnames=("c", "a"))
+    assert Pipe(IterableInputAdapter([{"a": 1, "b": 2, "c": 3}]), output).run().ok == 1
+    assert (tmp_path / "a.csv").read_text() == "c,a\n3,1\n"
 
 
 def test_an_output_in_a_missing_folder_is_refused(tmp_path: Path) -> None:

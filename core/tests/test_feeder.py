@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, NoReturn, Self
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -324,3 +326,13 @@ def test_the_seconds_spent_reading_are_told_and_those_of_waiting_are_not() -> No
         opened.set()
         tap.rest()
     assert tap.feeder.seconds < 0.1
+
+
+def test_an_extension_of_msgpack_does_not_travel_and_its_neighbours_do() -> None:
+    foreign = msgpack.ExtType(1, codec.dumps(["this", "Anything", "x"]))
+    with Tap(IterableInputAdapter([{"a": 1}, {"a": foreign}, {"a": [3]}]), packed=True) as tap:
+        (chunk,) = tap.rest()
+    rows = codec.loads(codec.decompress(chunk.payload))
+    assert (rows[0], rows[2]) == ({"a": 1}, {"a": [3]})
+    assert isinstance(rows[1], BadRow)
+    assert "this" not in sys.modules

@@ -303,3 +303,61 @@ def test_an_executor_that_answers_with_no_future_fails_the_run() -> None:
 
     with pytest.raises(ProtocolError, match="submit"):
         Pipe(SOURCE, executor=Answers()).run()
+
+
+def test_an_executor_runs_one_pipe_at_a_time() -> None:
+    executor = SyncFifoExecutor()
+    gate = threading.Event()
+
+    def rows() -> Iterator[dict[str, int]]:
+        gate.wait(10)
+        yield {"a": 1}
+
+    first = Pipe(IterableInputAdapter(rows), executor=executor)
+    report = first.start()
+    second = Pipe(IterableInputAdapter([{"b": 1}]), executor=executor)
+    with pytest.raises(UsageError, match="is running another pipe"):
+        second.run()
+    gate.set()
+    assert report.wait(10)
+    assert second.run().ok == first.run().ok == 1
+
+
+def test_an_observer_that_exits_ends_nothing() -> None:
+    def leave(event: object) -> None:
+        raise SystemExit(3)
+
+    assert Pipe(IterableInputAdapter([{"a": 1}]), observers=[leave]).run().counts["ok"] == 1
+
+
+def test_a_hook_that_cannot_be_called_and_a_schema_that_cannot_be_built_are_refused_at_once() -> None:
+    class Short(BaseHook):
+        def execute(self, entries: Any) -> None:  # type: ignore[override]
+            pass
+
+    class Open(BaseModel):
+        a: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(UsageError, match=r"Short must define execute\(entries, store\)"):
+        Pipe(IterableInputAdapter([]), pre_validation_hooks=[Short()])
+    with pytest.raises(UsageError, match="schema Open cannot be used: `Open` is not fully defined"):
+        Pipe(IterableInputAdapter([]), schema_model=Open)
+
+
+def test_an_id_that_cannot_be_made_rejects_its_record_alone() -> None:
+    def odd(position: int) -> int:
+        return 1 // (position - 1)
+
+    entries = list(Pipe(IterableInputAdapter([{"a": 0}, {"a": 1}, {"a": 2}]), id_generator=odd).stream())
+    assert [entry["status"] for entry in entries] == ["validated", "failed", "validated"]
+    assert entries[1]["errors"][0]["type"] == "ZeroDivisionError"
+
+
+def test_a_source_may_fill_one_dict_again_and_again() -> None:
+    def rows() -> Iterator[dict[str, int]]:
+        row: dict[str, int] = {}
+        for n in range(3):
+            row["n"] = n
+            yield row
+
+    assert [entry["raw_data"]["n"] for entry in Pipe(IterableInputAdapter(rows())).stream()] == [0, 1, 2]

@@ -125,6 +125,6 @@ class Observers:
         for observer in list(self._observers):
             try:
                 observer(event)
-            except Exception:  # noqa: BLE001  # it is the person's code: logged, and the run goes on
+            except (Exception, SystemExit):  # noqa: BLE001  # it is the person's code: logged, and the run goes on
                 self._observers.remove(observer)
                 _log.exception("observer %r failed and is disabled", observer)

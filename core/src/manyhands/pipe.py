@@ -17,6 +17,7 @@ from manyhands.executor import Executor
 from manyhands.hooks import BaseHook, check_hook, in_order
 from manyhands.records import Entry
 from manyhands.report import FlowReport, RunStatus
+from manyhands.worker.compile import compile_plan
 from manyhands.worker.schema import check_schema
 
 
@@ -208,6 +209,7 @@ def _one_schema(of_pipe: Any, of_executor: Any) -> Any:
     schema = of_executor if of_pipe is None else of_pipe
     if schema is not None:
         check_schema(schema)
+        compile_plan(schema)  # what cannot be compiled must not come to light in a worker
     return schema
 
 

@@ -190,7 +190,9 @@ class FlowReport:
                 self.status = RunStatus.STOPPED
 
     def add(self, result: ChunkResult) -> None:
-        """Count what was written."""
+        """Count what was written; nothing once the run has ended, in whatever way."""
+        if self.is_finished:
+            return
         self.ok += result.ok
         self.rejected += result.rejected
         self.dropped += result.dropped

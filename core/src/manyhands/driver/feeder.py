@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Generator, Iterable
 from contextlib import suppress
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from manyhands.chunks import Chunk, ChunkKind
 from manyhands.errors import ManyhandsError, SourceError
 from manyhands.worker import codec
+from manyhands.worker.encode import are_flat
 from manyhands.worker.failures import describe, stable
 from manyhands.worker.rows import BadRow
 
@@ -200,7 +201,8 @@ class Feeder:
                     if self._add(record):
                         return
         finally:
-            getattr(iterator, "close", bool)()
+            if isinstance(iterator, Generator):  # anything else that can be closed is the caller's to close
+                iterator.close()
 
     async def _read_async(self, records: AsyncIterable[Any]) -> None:
         self._cancel_async = _canceller()
@@ -227,7 +229,8 @@ class Feeder:
             if self._position + len(self._partial) < self._first:
                 self._position += 1
             else:
-                self._partial.append(record)
+                # A source may fill one dict again and again.
+                self._partial.append(record.copy() if type(record) is dict else record)
             held = len(self._partial)
             full = held >= (self._chunksize or RECORDS_PER_CHUNK)
             if full:
@@ -270,9 +273,9 @@ class Feeder:
 
     def _pack(self, records: list[Any]) -> bytes:
         try:
-            packed = codec.dumps(records)
+            packed = codec.dumps(records if are_flat(records) else list(map(_packable, records)))
         except Exception:  # noqa: BLE001  # as for one of them
-            packed = codec.dumps([_packable(record) for record in records])
+            packed = codec.dumps(list(map(_packable, records)))
         return codec.compress(packed, self._compression)
 
     def _put(self, chunk: Chunk) -> None:
@@ -305,7 +308,8 @@ class Feeder:
 def _packable(record: Any) -> Any:
     """The record, or if it cannot travel what stands for it: it is rejected, its neighbours are not."""
     try:
-        codec.dumps(record)
+        codec.check_own(record)
+        codec.loads(codec.dumps(record))
     except Exception as error:  # noqa: BLE001  # the record's own code runs too, and may raise anything
         return BadRow(_shown(record), describe(error)[0])
     return record

@@ -6,7 +6,8 @@
                          └─ complete: Ledger gives them out in order ─▶ Sink
 
 It runs in a thread of its own, never in the caller's event loop. Everything that can wake it (a finished future, a
-chunk that was read, a request to stop) puts a token into one queue, so it sleeps when there is nothing to do.
+chunk that was read, a request to stop) puts a token into one queue, so between two of
+them it sleeps, at most for the time in which a trickling source has to be looked after.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.chunks import ChunkResult
 from manyhands.driver.blame import Budget, Verdict, backoff, judge_crash, judge_error
@@ -26,7 +27,7 @@ from manyhands.events import ChunkDone, ChunkFailed, ChunkSubmitted, Observers, 
 from manyhands.records import ErrorDetail, Outcome
 from manyhands.report import FlowReport, RunControl, RunStatus
 from manyhands.worker.batch import RecordsCancelled
-from manyhands.worker.failures import describe, detail
+from manyhands.worker.failures import describe, detail, words
 from manyhands.worker.pipeline import ChunkRecords
 
 if TYPE_CHECKING:
@@ -167,6 +168,8 @@ class Driver:
         """Submit what the window and the executor's slots allow; True if anything was."""
         begun = False
         slots = self._executor.slots()
+        if not isinstance(slots, int) or slots < 1:
+            raise ProtocolError(f"slots() must be a number from 1, not {slots!r}")
         while len(self._running) < slots and not self._control.cancelled.is_set():
             attempt = self._next_attempt(slots)
             if attempt is None:
@@ -259,6 +262,7 @@ class Driver:
         elif attempt.returned:
             attempt.due = now + backoff(1)  # its workers may be about to start
         attempt.returned = True
+        attempt.chunk = attempt.chunk.narrowed(attempt.chunk.lo, attempt.chunk.hi)
         self._waiting.append(attempt)
 
     def _follow(self, verdict: Verdict, attempt: Attempt, error: Exception) -> None:
@@ -275,9 +279,7 @@ class Driver:
         outcome = Outcome.DEAD if dead else Outcome.REJECTED
         records = ChunkRecords(chunk.narrowed(lo, hi), self._context)
         reasons = [_death(error)] if isinstance(error, WorkerLost) else describe(error)
-        lost = [
-            records.error_record(index, records.pristine(index), reasons, outcome=outcome) for index in range(lo, hi)
-        ]
+        lost = [records.error_record(index, _raw(records, index), reasons, outcome=outcome) for index in range(lo, hi)]
         encoder = self._sink.error_encoder
         errors = lost if encoder is None else encoder.join([encoder.encode(record) for record in lost])
         result = ChunkResult(chunk.sequence, lo, hi, rejected=0 if dead else hi - lo, errors=errors)
@@ -304,6 +306,13 @@ class Driver:
                 self._report.add(part)
             self._report.spend("write", perf_counter() - begun)
         self._report.fraction = self._feeder.consumed(self._report.total_processed)
+
+
+def _raw(records: ChunkRecords, index: int) -> Any:
+    try:
+        return records.pristine(index)
+    except Exception as error:  # noqa: BLE001  # what kept the worker from reading it keeps us from it
+        return f"<unreadable: {words(error)}>"
 
 
 def _death(lost: WorkerLost) -> ErrorDetail:

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 from manyhands.adapters.base import Source
 from manyhands.driver.feeder import Feeder
 from manyhands.driver.loop import Driver
 from manyhands.driver.sink import Sink, StreamSink
+from manyhands.errors import UsageError
 from manyhands.events import Observers
 from manyhands.records import Entry
 from manyhands.report import FlowReport, RunControl, RunStatus
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 ENTRY_BLOCK_BYTES: Final = 64 * 1024
 """Blocks of jobs whose records become entries: the entries of a larger one leave the processor's cache."""
 
+_claims: Final = threading.Lock()
+_running: Final[WeakValueDictionary[int, FlowReport]] = WeakValueDictionary()
 _ERROR_COLUMNS: Final = ("position", "line", "outcome", "raw_data", "errors", "metadata")
 
 
@@ -34,13 +38,15 @@ class Run:
         stream: entries are also handed to whoever iterates over `entries`.
 
     Raises:
-        UsageError: the input or an output cannot be opened; nothing stays open.
+        UsageError: the input or an output cannot be opened, or the executor runs another pipe; nothing stays open.
     """
 
     def __init__(self, pipe: Pipe, *, stream: bool) -> None:
         executor: Any = pipe.executor
         self.control: RunControl = RunControl(threading.Event())
         self.report: FlowReport = FlowReport(executor_name(executor), self.control)
+        _check_free(executor)
+        self._executor = executor
         inbox: SimpleQueue[Any] = SimpleQueue()
         self.control.wake = lambda: inbox.put(None)
         self._source = pipe.input_adapter.open()
@@ -75,7 +81,12 @@ class Run:
         return iter(self.sink) if isinstance(self.sink, StreamSink) else iter(())
 
     def start(self) -> None:
-        """Run in a thread of its own."""
+        """Run in a thread of its own.
+
+        Raises:
+            UsageError: the executor has begun to run another pipe.
+        """
+        _claim(self._executor, self.report)
         threading.Thread(target=self._drive, name="manyhands-driver", daemon=True).start()
 
     def close(self) -> None:
@@ -105,7 +116,9 @@ class Run:
                 output = pipe.output_adapter.open(columns)
             if pipe.error_output_adapter is not None:
                 errors = pipe.error_output_adapter.open(_ERROR_COLUMNS)
-            return StreamSink(output, errors, self.context, self.control) if stream else Sink(output, errors)
+            if stream:
+                return StreamSink(output, errors, self.context, self.control)
+            return Sink(output, errors, self.context)
         except BaseException:
             self._source.close()
             for writer in filter(None, (output, errors)):
@@ -128,6 +141,19 @@ def _context(pipe: Pipe, source: Source, cancelled: threading.Event) -> WorkerCo
         id_generator=pipe.id_generator,
         cancelled=cancelled,
     )
+
+
+def _check_free(executor: Any) -> None:
+    """An executor's workers know one job at a time: two pipes at once would be run by the rules of one of them."""
+    report = _running.get(id(executor))
+    if report is not None and not report.is_finished:
+        raise UsageError("this executor is running another pipe; give each pipe one of its own")
+
+
+def _claim(executor: Any, report: FlowReport) -> None:
+    with _claims:
+        _check_free(executor)
+        _running[id(executor)] = report
 
 
 def executor_name(executor: Any) -> str:

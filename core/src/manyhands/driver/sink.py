@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import cached_property
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from manyhands.report import RunControl
     from manyhands.worker.context import WorkerContext
     from manyhands.worker.encode import Encoder
+    from manyhands.worker.plan import Plan
 
 
 class Sink:
@@ -27,11 +29,13 @@ class Sink:
     Args:
         output: where ok records go; None drops them.
         errors: where error records go; None drops them, they are counted all the same.
+        context: the job.
     """
 
-    def __init__(self, output: Writer | None, errors: Writer | None) -> None:
+    def __init__(self, output: Writer | None, errors: Writer | None, context: WorkerContext) -> None:
         self._output = output
         self._errors = errors
+        self._context = context
 
     @property
     def encoder(self) -> Encoder | None:
@@ -40,24 +44,67 @@ class Sink:
 
     @property
     def error_encoder(self) -> Encoder | None:
-        """What workers encode error records with; None: they return them as they are."""
-        return self._errors.encoder if self._errors else None
+        """What workers encode error records with; None: they return them as they are, to be joined by later ones."""
+        return self._errors.encoder if self._errors and self.encoder else None
 
     def write(self, parts: list[ChunkResult]) -> None:
         """Write the results of a chunk.
 
         Args:
-            parts: by record.
+            parts: by record. Entries that turn out to have no encoded form are counted as rejected.
 
         Raises:
             SinkError: an output failed.
         """
         for part in parts:
-            _put(self._output, part.output)
-            _put(self._errors, part.errors)
+            if self.encoder is None:
+                self._write_entries(part)
+            else:
+                _put(self._output, part.output)
+                self._write_failed(part.errors)
+
+    def _write_entries(self, part: ChunkResult) -> tuple[list[Entry], list[ErrorRecord]]:
+        """The entries that were written, and all error records."""
+        entries: Any = part.output or []
+        failed: Any = part.errors or []
+        encoder = self._output.encoder or self._output.late_encoder(entries) if self._output else None
+        unwritten: list[ErrorRecord] = []
+        if self._output is None or encoder is None:
+            _put(self._output, entries)
+        else:
+            entries, unwritten = self._write_encoded(self._output, encoder, entries)
+        part.ok, part.rejected = part.ok - len(unwritten), part.rejected + len(unwritten)
+        failed = sorted([*failed, *unwritten], key=_position)
+        self._write_failed(failed)
+        return entries, failed
+
+    def _write_encoded(
+        self, output: Writer, encoder: Encoder, entries: list[Entry]
+    ) -> tuple[list[Entry], list[ErrorRecord]]:
+        encode = encoder.for_records(self._plan, [entry["validated_data"] for entry in entries])
+        written, parts, unwritten = [], [], []
+        for entry in entries:
+            try:
+                parts.append(encode(entry["validated_data"]))
+            except CAUGHT as error:
+                unwritten.append(_unwritten(entry, error))
+            else:
+                written.append(entry)
+        _put(output, encoder.join(parts))
+        return written, unwritten
+
+    def _write_failed(self, records: bytes | list[ErrorRecord]) -> None:
+        encoder = self._errors.encoder if self._errors else None
+        if encoder is not None and not isinstance(records, bytes):
+            records = encoder.join([encoder.encode(record) for record in records])
+        _put(self._errors, records)
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return compile_plan(self._context.schema_model)
 
     def publish(self) -> None:
-        """Finish every output, then let all of them appear: none does when one cannot be finished.
+        """Finish every output, then rename all of them: none appears when one cannot be finished.
 
         Raises:
             SinkError: an output could not be finished.
@@ -89,8 +136,7 @@ class StreamSink(Sink):
     def __init__(
         self, output: Writer | None, errors: Writer | None, context: WorkerContext, control: RunControl
     ) -> None:
-        super().__init__(output, errors)
-        self._plan = compile_plan(context.schema_model)
+        super().__init__(output, errors, context)
         self._make_id = context.id_generator
         self._control = control
         self._entries: SimpleQueue[Entry | None] = SimpleQueue()
@@ -109,15 +155,7 @@ class StreamSink(Sink):
     def write(self, parts: list[ChunkResult]) -> None:
         """Write the results of a chunk, and wait until the reader has taken nearly all of them."""
         for part in parts:
-            ok: Any = part.output or []
-            failed: Any = part.errors or []
-            if self._output is not None and self._output.encoder is not None:
-                ok, unwritten = self._write_encoded(self._output, self._output.encoder, ok)
-                part.ok, part.rejected = part.ok - len(unwritten), part.rejected + len(unwritten)
-                failed = sorted([*failed, *unwritten], key=_position)
-            else:
-                _put(self._output, ok)
-            self._write_failed(failed)
+            ok, failed = self._write_entries(part)
             for entry in sorted([*ok, *map(self._failed_entry, failed)], key=_position):
                 self._offer(entry)
 
@@ -130,38 +168,21 @@ class StreamSink(Sink):
             self._room.release()
             yield entry
 
-    def _write_encoded(
-        self, output: Writer, encoder: Encoder, entries: list[Entry]
-    ) -> tuple[list[Entry], list[ErrorRecord]]:
-        """The entries that were written, and error records of those that have no encoded form."""
-        encode = encoder.for_records(self._plan, [entry["validated_data"] for entry in entries])
-        written, parts, unwritten = [], [], []
-        for entry in entries:
-            try:
-                parts.append(encode(entry["validated_data"]))
-            except CAUGHT as error:
-                unwritten.append(_unwritten(entry, error))
-            else:
-                written.append(entry)
-        _put(output, encoder.join(parts))
-        return written, unwritten
-
-    def _write_failed(self, records: list[ErrorRecord]) -> None:
-        if self._errors is not None and self._errors.encoder is not None and records:
-            encoder = self._errors.encoder
-            self._errors.write(encoder.join([encoder.encode(record) for record in records]))
-        else:
-            _put(self._errors, records)
-
     def _failed_entry(self, record: ErrorRecord) -> Entry:
         position = record["position"]
-        entry = new_entry(position, record["raw_data"], self._make_id(position) if self._make_id else position)
+        entry = new_entry(position, record["raw_data"], self._id(position))
         return {
             **entry,
             "status": EntryStatus.FAILED,
             "errors": record["errors"],
             "metadata": record["metadata"],
         }
+
+    def _id(self, position: int) -> Any:
+        try:
+            return self._make_id(position) if self._make_id else position
+        except CAUGHT:  # that is why the record failed
+            return position
 
     def _offer(self, entry: Entry) -> None:
         # Whoever waits for the end of a stopped run may be the reader; what is left to hand out is bounded.
