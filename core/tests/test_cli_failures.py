@@ -174,11 +174,16 @@ def test_a_source_that_breaks_off_publishes_nothing(tmp_path: Path) -> None:
 
 def test_a_function_that_gives_no_source_is_one_message(tmp_path: Path) -> None:
     job = write(tmp_path, job__toml=PYTHON_JOB, mine__py="def rows(): raise OSError('unplugged')") / "job.toml"
-    for name in ("run", "check"):
-        done = manyhands(name, job, cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert "OSError: unplugged" in done.stderr
-        assert done.stderr.count("\n") == 1
+    done = manyhands("run", job, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "OSError: unplugged" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_check_does_not_call_the_function_that_gives_the_records(tmp_path: Path) -> None:
+    job = write(tmp_path, job__toml=PYTHON_JOB, mine__py="def rows(): raise OSError('called')") / "job.toml"
+    done = manyhands("check", job, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_input_that_an_output_would_be_written_over_on_the_way_is_refused(job: Path) -> None:

@@ -149,7 +149,8 @@ def test_a_raising_hook_rejects_with_its_name_and_words(stage: str) -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ValueError("v"), "v"), (KeyError("k"), "'k'"), (RuntimeError(), "RuntimeError"), (SystemExit(3), "3"),
+        (ValueError("v"), "v"), (KeyError("k"), "KeyError: 'k'"),
+        (RuntimeError(), "RuntimeError"), (SystemExit(3), "SystemExit: 3"),
         (StopIteration(), "StopIteration"), (asyncio.CancelledError(), "CancelledError"),
         (ValueError("at 0x7f00aa"), "at 0x…"), (MemoryError(), "MemoryError"),
     ],

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from copy import deepcopy
 from typing import Any
 
@@ -203,3 +206,35 @@ def test_a_schema_that_pydantic_cannot_build_is_refused_by_name() -> None:
 
     with pytest.raises(UsageError, match=r"Dangling.*Nowhere"):
         compile_plan(Dangling)
+
+
+HASHING = """
+from typing import Annotated, Any
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from manyhands.worker.compile import compile_plan
+
+class Tag(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    name: str
+
+class OfModels(BaseModel):
+    tags: set[Tag]
+
+class OfFunction(BaseModel):
+    words: Annotated[str, AfterValidator(lambda text: set(text.split()))]
+
+for model, row in ((OfModels, {"tags": [{"name": c} for c in "abcdef"]}), (OfFunction, {"words": "a b c d e f"})):
+    plan = compile_plan(model)
+    print(plan.encode(plan.validate(row)))
+"""
+
+
+def test_no_plan_depends_on_the_hash_seed() -> None:
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", HASHING], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
+    assert b'["a","b","c","d","e","f"]' in said.pop()

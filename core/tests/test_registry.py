@@ -194,7 +194,10 @@ def test_a_stranger_gets_its_options_by_its_own_model(tmp_path: Path) -> None:
     assert given == {"schema_model": None, "speed": 4}
 
 
-def test_a_known_name_that_is_missing_is_answered_with_the_command_that_installs_it() -> None:
+def test_a_known_name_that_is_missing_is_answered_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(registry._KNOWN, "ray", "manyhands-ray")
     with pytest.raises(BackendNotInstalled, match=r"^backend 'ray' is not installed: pip install manyhands-ray$"):
         get_executor("ray")
 
@@ -206,7 +209,7 @@ def test_a_misspelt_name_is_answered_with_near_ones() -> None:
 
 @pytest.mark.parametrize("name", ["", "qqqqqq", "manyhands_sync.plugin"])
 def test_a_name_like_no_other_is_answered_with_all(name: str) -> None:
-    with pytest.raises(UnknownBackend, match=r"known are .*dask.*sync"):
+    with pytest.raises(UnknownBackend, match=r"known are sync$"):
         get_executor(name)
 
 

@@ -6,7 +6,6 @@ ManyhandsError
 │   ├── OptionsError            options that a backend or an adapter refuses
 │   ├── InputError              an input that is missing or unreadable from its first byte
 │   ├── OutputError             an output that cannot be created
-│   ├── HookStoreLocked         a hook wrote into the store while it executed
 │   ├── UnpicklableError        code of the job that cannot travel to a worker
 │   └── BackendError            a backend that cannot be had
 │       ├── UnknownBackend      no such name
@@ -25,6 +24,7 @@ ManyhandsError
 ├── WorkerLost                  a worker died while it ran a chunk: what a chunk's future fails with
 └── RecordError                 one record cannot go on: it is rejected, the run continues
     ├── HookError               a hook raised, or returned what it must not
+    │   └── HookStoreLocked     it wrote into the store while it executed
     ├── DecodeError             the record's text cannot be read
     └── EncodeError             the record's values cannot be written, or cannot travel
 """
@@ -60,10 +60,6 @@ class InputError(UsageError):
 
 class OutputError(UsageError):
     """An output that cannot be created."""
-
-
-class HookStoreLocked(UsageError):
-    """A hook wrote into its store while it executed; fill it in `setup`."""
 
 
 class UnpicklableError(UsageError):
@@ -175,6 +171,10 @@ class HookError(RecordError):
     """A hook raised, or returned what it must not."""
 
     type: str = "HookError"
+
+
+class HookStoreLocked(HookError):
+    """A hook wrote into its store while it executed; fill it in `setup`."""
 
 
 class DecodeError(RecordError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable
 from enum import IntEnum
 from typing import Any, NoReturn, Self
@@ -136,6 +137,10 @@ def check_hook(hook: object) -> BaseHook:
         raise UsageError(f"{hook!r} is no hook: derive its class from manyhands.BaseHook")
     if type(hook).execute is BaseHook.execute:
         raise UsageError(f"hook {type(hook).__name__} does not define execute(entries, store)")
+    try:
+        inspect.signature(hook.execute).bind([], HookStore())
+    except TypeError as error:
+        raise UsageError(f"hook {type(hook).__name__} must define execute(entries, store): {error}") from error
     if not isinstance(hook.priority, int | float):
         raise UsageError(f"priority of hook {type(hook).__name__} must be a number, not {hook.priority!r}")
     return hook

@@ -104,15 +104,20 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    owner = os.getpid()
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise KeyboardInterrupt
+        # A child that a hook forked: it ends as if it had never been ours.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _show(show: Callable[[], None]) -> None:
@@ -148,6 +153,8 @@ def _write_report(output: OutputFile, report: FlowReport) -> None:
 
 
 def _notes(pipe: Pipe, report: FlowReport) -> Iterator[str]:
+    if report.rejected and report.rejected == report.read:
+        yield "every record was rejected: look at the first of them before the others"
     published = report.status in (RunStatus.COMPLETED, RunStatus.STOPPED)
     for name, adapter in (("output", pipe.output_adapter), ("errors", pipe.error_output_adapter)):
         if adapter is not None and adapter.path is not None:

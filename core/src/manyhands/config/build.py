@@ -222,7 +222,8 @@ def check_files(pipe: Pipe) -> None:
         UsageError: one of them cannot be used.
     """
     pipe.check_files()
-    pipe.input_adapter.open().close()
+    if pipe.input_adapter.path is not None:  # an iterable is code of the person's, which must not run now
+        pipe.input_adapter.open().close()
     for adapter in (pipe.output_adapter, pipe.error_output_adapter):
         if adapter is not None and adapter.path is not None:
             _check_output(adapter.path)

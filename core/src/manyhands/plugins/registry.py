@@ -27,10 +27,8 @@ from manyhands.plugins.spec import GROUP, PLUGIN_API, Backend, backends_of
 
 Kind = Literal["executor", "engine"]
 
-# What to install for a name that everybody may have read of; nothing here is imported or preferred.
-_KNOWN: Final = {
-    name: f"manyhands-{name}" for name in ("asyncio", "dask", "multiprocessing", "ray", "sync", "threads", "zoosync")
-}
+# What to install for the names of the backends that are released; nothing here is imported or preferred.
+_KNOWN: Final = {name: f"manyhands-{name}" for name in ("sync",)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,11 +194,10 @@ class HookedPath:
             rows: dicts, bytes of JSON, or `BadRow`s.
             start: position of the first.
         """
-        make_id = self._context.id_generator
         pending = EntryStatus.PENDING
         entries: list[Entry] = [
             {
-                "id": position if make_id is None else make_id(position),
+                "id": position,
                 "position": position,
                 "status": pending,
                 "raw_data": row,
@@ -208,6 +207,9 @@ class HookedPath:
             }
             for position, row in enumerate(rows, start)
         ]
+        if self._context.id_generator is not None:
+            for entry in entries:
+                _name(entry, self._context.id_generator)
         if not _DICT.issuperset(map(type, rows)):
             for entry in entries:
                 self._read(entry)
@@ -230,6 +232,13 @@ class HookedPath:
 
     def _spent(self, stage: str, begun: float) -> None:
         self.stages[stage] = self.stages.get(stage, 0.0) + perf_counter() - begun
+
+
+def _name(entry: Entry, make_id: Callable[[int], Any]) -> None:
+    try:
+        entry["id"] = make_id(entry["position"])
+    except CAUGHT as error:
+        reject(entry, error)
 
 
 def _replayable(hooks: list[BaseHook]) -> int:

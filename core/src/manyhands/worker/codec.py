@@ -51,6 +51,23 @@ def loads(data: bytes | memoryview) -> Any:
     return msgpack.unpackb(data, ext_hook=_restore, strict_map_key=False, unicode_errors="surrogatepass")
 
 
+def check_own(value: Any) -> None:
+    """Refuse msgpack's own extension types: only this module may say what an extension means on the other side.
+
+    Raises:
+        EncodeError: the value is one, or holds one.
+    """
+    if isinstance(value, msgpack.ExtType | msgpack.Timestamp):
+        raise EncodeError(f"a value of type {type(value).__name__} of msgpack cannot travel to a worker")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_own(key)
+            check_own(item)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            check_own(item)
+
+
 def compress(data: bytes, compression: Compression) -> bytes:
     """The bytes as an lz4 frame, or as they are."""
     return bytes(lz4.frame.compress(data)) if compression else data

@@ -10,7 +10,7 @@ from pydantic import PydanticUserError, TypeAdapter
 from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, core_schema, to_json
 
 from manyhands.errors import DecodeError, UsageError
-from manyhands.worker.encode import encode_json, flat_encoder
+from manyhands.worker.encode import are_flat, encode_record
 from manyhands.worker.plan import Plan, Validator, load_json, same
 from manyhands.worker.rows import snapshot
 from manyhands.worker.schema import config_of
@@ -50,11 +50,11 @@ def compile_plan(schema_model: Any | None, *, batch: bool = False) -> Plan:
         UsageError: pydantic cannot make a validator of the schema.
     """
     if schema_model is None:
-        return Plan(_only_dict, _load_dict, same, encode_json)
+        return Plan(_only_dict, _load_dict, same, encode_record)
     try:
         return _dict_plan(schema_model, batch) or _instance_plan(schema_model, batch)
     except PydanticUserError as error:
-        raise UsageError(f"schema {schema_model.__qualname__} cannot be used: {error}") from error
+        raise UsageError(f"schema {schema_model.__name__} cannot be used: {error.message}") from error
 
 
 def _load_dict(text: bytes) -> Any:
@@ -86,9 +86,8 @@ def _dict_plan(model: Any, batch: bool) -> Plan | None:
         authority=lambda row: to_python(authority.validate_python(row)),
         authority_json=lambda text: to_python(authority.validate_json(text)),
         to_dict=same,
-        # These field types hold no set, so nothing needs to be ordered; and where no function could have put another
-        # type in their place, the serializer of the types is a third faster.
-        encode=flat_encoder(inf_nan_mode="null") if calls_code else by_type,
+        # These field types hold no set; where no function could have put one there, nothing needs to be ordered.
+        encode=encode_record if calls_code else by_type,
         batch=_on_copies(many, calls_code) if batch else None,
         calls_code=calls_code,
     )
@@ -145,8 +144,9 @@ def _instance_plan(model: Any, batch: bool) -> Plan:
     return Plan(
         validate=validator.validate_python,
         validate_json=validator.validate_json,
-        to_dict=serializer.to_python,
-        encode=partial(_encode_ordered, serializer, modes) if unordered else serializer.to_json,
+        to_dict=partial(_to_dict, serializer) if unordered else serializer.to_python,
+        # A function of the person's may put a set anywhere.
+        encode=partial(_encode_ordered, serializer, modes) if unordered or calls_code else serializer.to_json,
         json_modes=modes,
         batch=_on_copies(many, calls_code) if batch else None,
         calls_code=calls_code,
@@ -165,15 +165,38 @@ def _json_modes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _encode_ordered(serializer: Any, modes: Mapping[str, Any], value: Any) -> bytes:
     """The model's own bytes, but for the order of sets."""
-    try:
-        plain = serializer.to_python(value)
-    except TypeError:  # a set of models: the dicts that they become cannot be in a set
-        plain = None
-    if not _has_set(plain):
+    if are_flat((getattr(value, "__dict__", None),)) or not _has_set(plain := _python_form(serializer, value)):
         encoded: bytes = serializer.to_json(value)
         return encoded
     # Only the serializer knows a value's JSON form, and only the Python form knows which lists were sets.
     return to_json(_sorted_like(serializer.to_python(value, mode="json"), plain), **modes)
+
+
+def _python_form(serializer: Any, value: Any) -> Any:
+    """The Python form, or its shape: the dicts that models become cannot be in a set."""
+    try:
+        return serializer.to_python(value)
+    except TypeError:
+        return _shape(value)
+
+
+def _to_dict(serializer: Any, value: Any) -> Any:
+    """What hooks get: the Python form, or with models in a set the JSON form."""
+    try:
+        return serializer.to_python(value)
+    except TypeError:
+        return _sorted_like(serializer.to_python(value, mode="json"), _shape(value))
+
+
+def _shape(value: Any) -> Any:
+    """Where sets are in a value."""
+    if isinstance(value, dict):
+        return {key: _shape(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shape(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return frozenset()
+    return _shape(value.__dict__) if hasattr(value, "__pydantic_serializer__") else value
 
 
 def _has_set(plain: Any) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from io import StringIO
 from itertools import chain
 from math import isfinite
@@ -84,11 +84,14 @@ class CSVEncoder:
     """CSV lines ending in LF; values in the forms of JSON, None as nothing, containers as JSON text.
 
     Attributes:
-        columns: the header; a record with any other key is refused, a missing key is written as nothing.
+        columns: the header; a missing key is written as nothing.
+        delimiter: what separates fields.
+        selected: the columns were chosen: other keys are left out. If not, a record that has one is refused.
     """
 
     columns: tuple[str, ...]
     delimiter: str = ","
+    selected: bool = False
 
     def for_values(self, plan: Plan) -> Callable[[Any], bytes]:
         """By way of the value's dict."""
@@ -118,10 +121,14 @@ class CSVEncoder:
         """
         if not isinstance(record, Mapping):
             raise EncodeError(f"a CSV record must be a dict, not {type(record).__name__}")
-        extra = [key for key in record if key not in self.columns]
-        if extra:
+        extra = [key for key in record if key not in self._known]
+        if extra and not self.selected:
             raise EncodeError(f"the CSV header has no column {extra[0]!r}", loc=(str(extra[0]),))
         return self._strictly(_cell(record.get(column)) for column in self.columns)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.columns)
 
     def _strictly(self, cells: Iterable[Any]) -> bytes:
         try:
@@ -154,6 +161,11 @@ def encode_json(record: Any, **modes: Any) -> bytes:
         raise
     except Exception as error:
         raise EncodeError(f"no JSON form: {error}") from error
+
+
+def encode_record(record: Any) -> bytes:
+    """`encode_json` in the default modes, the fast way where the record allows it."""
+    return flat_encoder(**_DEFAULTS)(record) if are_flat((record,)) else encode_json(record)
 
 
 @lru_cache(maxsize=64)

@@ -144,7 +144,7 @@ def name_of(hook: BaseHook) -> str:
 
 def _fail_all(entries: list[Entry], positions: list[int], hook: BaseHook, error: BaseException) -> list[Entry]:
     """Mark the entries failed by this hook, whatever it has made of them."""
-    reason = detail("HookError", f"{name_of(hook)}: {words(error)}")
+    reason = detail("HookError", f"{name_of(hook)}: {_said(error)}")
     for entry, position in zip(entries, positions, strict=True):
         errors, metadata = entry.get("errors"), entry.get("metadata")
         entry["position"] = position
@@ -156,6 +156,12 @@ def _fail_all(entries: list[Entry], positions: list[int], hook: BaseHook, error:
 
 async def _result(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
+
+
+def _said(error: BaseException) -> str:
+    """With the type of mistakes in the code, whose text alone says little: `KeyError: 'nmae'`."""
+    mistakes = (LookupError, AttributeError, TypeError, NameError, ArithmeticError, SystemExit)
+    return f"{type(error).__name__}: {words(error)}" if isinstance(error, mistakes) else words(error)
 
 
 def _kept(given: list[Entry], positions: list[int], returned: Any) -> list[Entry]:
@@ -177,6 +183,8 @@ def _kept(given: list[Entry], positions: list[int], returned: Any) -> list[Entry
         raise HookError("execute() left an entry whose errors are no list")
     if kept != positions:
         _check_known(kept, positions)
+    if [entry.get("position") for entry in given] != positions:
+        raise HookError("execute() exchanged the positions of entries")
     return list(returned)
 
 
