@@ -10,6 +10,7 @@ import gc
 import os
 import shlex
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -30,6 +31,11 @@ SHM = Path("/dev/shm")  # noqa: S108  # where Linux shows shared memory: no temp
 TASKS = Path("/proc/self/task")
 CHILDREN = TASKS / str(os.getpid()) / "children"  # not on every kernel
 DESCRIPTORS = Path("/proc/self/fd")
+
+
+# Started in the background, a shell's child ignores ^C, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Scratch:

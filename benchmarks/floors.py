@@ -44,6 +44,11 @@ class Verdict:
     value: float | None
 
     @property
+    def missing(self) -> bool:
+        """It was not measured."""
+        return self.value is None
+
+    @property
     def unmet(self) -> bool:
         """It was measured and missed."""
         if self.value is None:

@@ -1,9 +1,14 @@
-"""Every code block of the documentation runs.
+"""The Python, TOML and console blocks of the documentation run.
 
 The blocks of a page share a folder, in order. A name after the language (`toml job.toml`) saves a block under it for
-the blocks that follow. Python runs, warnings being errors; TOML parses, a job file is checked and run, and a project is
-built and installed for the page; of console blocks the `manyhands` and `cat` commands run, and what is shown beneath
-them must be in what they print.
+the blocks that follow.
+
+- python: runs, warnings being errors.
+- toml: parses; a job file is checked and run, a project is built and installed for the page.
+- console: the commands that begin with `manyhands` or `cat` run, and what is shown beneath them must be in what they
+  print. Other commands do not run.
+- sh and indented blocks: do not run here. `test_packaging.py` runs the first command of the README.
+- the others (csv, text): are saved, no more.
 """
 
 import os
@@ -70,7 +75,7 @@ RUNNERS = {"python": run_python, "toml": run_toml, "console": run_console}
 
 
 @every_page
-def test_every_block_runs(page, tmp_path):
+def test_every_block_that_can_be_run_does(page, tmp_path):
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("*.jsonl", "__pycache__"))
     for language, name, code, line in blocks(page):
         file = tmp_path / name
