@@ -56,7 +56,12 @@ class Progress:
 
 @runtime_checkable
 class Executor(Protocol):
-    """A place where chunks run. Knows nothing of files, order or retries."""
+    """A place where chunks run, for one pipe at a time. Knows nothing of files, order or retries.
+
+    The driver also reads, where an executor has them, the attributes `schema_model`, `chunksize`, `compression` and
+    `use_batch_validation` that `BaseExecutor` documents, `concurrency` (how many calls of async hooks may overlap on
+    one worker, by default 1) and `name` (what reports call it, by default its class).
+    """
 
     capabilities: Capabilities
 
