@@ -33,6 +33,7 @@ SETS: dict[Any, tuple[str, ...]] = {
     shapes.Sets: ("a", "b"),
     shapes.Configured: ("d",),
     shapes.PlainCheck: ("a",),
+    shapes.SetOfModels: ("a",),
 }
 
 NUMBERS = [0, 1, 2, -1, 7, 10**25, True, None, 1.5, 2.0, float("nan"), float("inf")]

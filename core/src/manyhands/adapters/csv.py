@@ -32,13 +32,15 @@ def _none_if_empty(character: object) -> object:
     return None if character == "" else character
 
 
-def _no_quote(character: str) -> str:
+def _one_byte_no_quote(character: str) -> str:
+    # One function, not two: of two, older pydantics keep the last.
     if character == '"':
         raise ValueError("must differ from the quote")
-    return character
+    return _one_byte(character)
 
 
 OneCharacter = Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_one_byte)]
+OutputDelimiter = Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_one_byte_no_quote)]
 Columns = Annotated[tuple[str, ...], Field(min_length=1)]
 
 # Encodings in which the bytes of delimiter, quote, CR and LF never are part of another character, and no other bytes
@@ -164,7 +166,7 @@ class CSVOutputAdapter(BaseOutputAdapter):
     """
 
     path: Path
-    delimiter: Annotated[OneCharacter, AfterValidator(_no_quote)] = ","
+    delimiter: OutputDelimiter = ","
     fieldnames: Columns | None = None
 
     def open(self, columns: tuple[str, ...] | None) -> Writer:
