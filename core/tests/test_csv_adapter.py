@@ -423,6 +423,17 @@ def test_a_record_that_does_not_fit_the_first_is_rejected_alone(
     assert words in errors.results[0]["errors"][0]["message"]
 
 
+def test_a_record_without_keys_makes_no_header(tmp_path: Path) -> None:
+    output, errors = CSVOutputAdapter(tmp_path / "a.csv"), MemoryOutputAdapter()
+    counts = (
+        Pipe(IterableInputAdapter([{}, {"a": 1}, {}]), output, errors, executor=get_executor("sync", chunksize=1))
+        .run()
+        .counts
+    )
+    assert (counts["ok"], counts["rejected"], errors.results[0]["position"]) == (2, 1, 0)
+    assert (tmp_path / "a.csv").read_text().splitlines() == ["a", "1", '""']
+
+
 def test_chosen_columns_are_all_that_is_written(tmp_path: Path) -> None:
     output = CSVOutputAdapter(tmp_path / "a.csv", fieldnames=("c", "a"))
     assert Pipe(IterableInputAdapter([{"a": 1, "b": 2, "c": 3}]), output).run().ok == 1

@@ -323,6 +323,13 @@ def test_an_executor_runs_one_pipe_at_a_time() -> None:
     assert second.run().ok == first.run().ok == 1
 
 
+def test_an_executor_is_free_again_after_a_pipe_that_could_not_be_opened(tmp_path: Path) -> None:
+    executor = SyncFifoExecutor()
+    with pytest.raises(InputError):
+        Pipe(CSVInputAdapter(tmp_path / "missing.csv"), executor=executor).run()
+    assert Pipe(IterableInputAdapter([{"a": 1}]), executor=executor).run().ok == 1
+
+
 def test_an_observer_that_exits_ends_nothing() -> None:
     def leave(event: object) -> None:
         raise SystemExit(3)

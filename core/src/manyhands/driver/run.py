@@ -45,8 +45,14 @@ class Run:
         executor: Any = pipe.executor
         self.control: RunControl = RunControl(threading.Event())
         self.report: FlowReport = FlowReport(executor_name(executor), self.control)
-        _check_free(executor)
-        self._executor = executor
+        _claim(executor, self.report)
+        try:
+            self._open(pipe, executor, stream=stream)
+        except BaseException as error:
+            self.report.end(RunStatus.FAILED, error)  # lets go of the executor
+            raise
+
+    def _open(self, pipe: Pipe, executor: Any, *, stream: bool) -> None:
         inbox: SimpleQueue[Any] = SimpleQueue()
         self.control.wake = lambda: inbox.put(None)
         self._source = pipe.input_adapter.open()
@@ -81,12 +87,7 @@ class Run:
         return iter(self.sink) if isinstance(self.sink, StreamSink) else iter(())
 
     def start(self) -> None:
-        """Run in a thread of its own.
-
-        Raises:
-            UsageError: the executor has begun to run another pipe.
-        """
-        _claim(self._executor, self.report)
+        """Run in a thread of its own."""
         threading.Thread(target=self._drive, name="manyhands-driver", daemon=True).start()
 
     def close(self) -> None:
@@ -143,16 +144,12 @@ def _context(pipe: Pipe, source: Source, cancelled: threading.Event) -> WorkerCo
     )
 
 
-def _check_free(executor: Any) -> None:
-    """An executor's workers know one job at a time: two pipes at once would be run by the rules of one of them."""
-    report = _running.get(id(executor))
-    if report is not None and not report.is_finished:
-        raise UsageError("this executor is running another pipe; give each pipe one of its own")
-
-
 def _claim(executor: Any, report: FlowReport) -> None:
+    """Until the report is finished: an executor's workers know one job, and would run two pipes by the rules of one."""
     with _claims:
-        _check_free(executor)
+        other = _running.get(id(executor))
+        if other is not None and not other.is_finished:
+            raise UsageError("this executor is running another pipe; give each pipe one of its own")
         _running[id(executor)] = report
 
 

@@ -121,6 +121,8 @@ class CSVEncoder:
         """
         if not isinstance(record, Mapping):
             raise EncodeError(f"a CSV record must be a dict, not {type(record).__name__}")
+        if not self.columns:
+            raise EncodeError("no record so far has a key to make a CSV header of")
         extra = [key for key in record if key not in self._known]
         if extra and not self.selected:
             raise EncodeError(f"the CSV header has no column {extra[0]!r}", loc=(str(extra[0]),))
