@@ -44,7 +44,7 @@ def test_innocents_are_cleared_of_an_earlier_suspicion() -> None:
 
 def test_a_suspect_that_dies_alone_is_given_up() -> None:
     verdict = judge_crash(attempt(13, 14, crashes=1), lost(13, 14), Budget())
-    assert verdict == Verdict(given_up=(13, 14))
+    assert verdict == Verdict(given_up=[(13, 14)])
 
 
 def test_without_progress_the_range_runs_again_then_in_halves() -> None:
@@ -68,7 +68,7 @@ def test_progress_that_reaches_out_of_the_range_is_cut_to_it() -> None:
 def test_what_must_not_run_twice_is_given_up_whole(judge: str) -> None:
     budget = Budget(crashes=5, errors=5, replayable=False)
     verdict = judge_crash(attempt(3, 9), lost(4, 5), budget) if judge == "crash" else judge_error(attempt(3, 9), budget)
-    assert verdict == Verdict(given_up=(3, 9))
+    assert verdict == Verdict(given_up=[(3, 9)])
 
 
 def test_errors_and_crashes_have_budgets_of_their_own() -> None:
@@ -80,7 +80,7 @@ def test_errors_and_crashes_have_budgets_of_their_own() -> None:
 
 def test_an_error_is_narrowed_down_to_one_record() -> None:
     assert ranges(judge_error(attempt(0, 2), Budget())) == [(0, 1, 0), (1, 2, 0)]
-    assert judge_error(attempt(1, 2), Budget()) == Verdict(given_up=(1, 2))
+    assert judge_error(attempt(1, 2), Budget()) == Verdict(given_up=[(1, 2)])
 
 
 def test_waits_grow_to_a_second() -> None:
@@ -105,7 +105,7 @@ def test_no_record_is_lost_doubled_or_tried_for_ever(data: st.DataObject) -> Non
         error = lost(lo, lo + data.draw(st.integers(1, 5))) if kind == "told" else WorkerLost()
         verdict = judge_error(current, budget) if kind == "error" else judge_crash(current, error, budget)
         covered = [index for again in verdict.again for index in range(again.chunk.lo, again.chunk.hi)]
-        dead = list(range(*verdict.given_up)) if verdict.given_up else []
+        dead = [index for span in verdict.given_up for index in range(*span)]
         assert sorted(covered + dead) == list(range(chunk.lo, chunk.hi))
         assert all(again.chunk.attempt == chunk.attempt + 1 for again in verdict.again)
         given_up += dead

@@ -25,30 +25,30 @@ from manyhands.worker.rows import JSONLinesDecoder
 from .workers import Awaits, Does, as_list, as_raw, working
 
 SEQUENCES = st.one_of(st.integers(0, 5), st.integers(2**32 - 3, 2**32 + 3), st.integers(0, 2**40))
-INDEXES = st.one_of(st.integers(0, 9), st.integers(2**28 - 9, 2**28 - 1))
+INDEXES = st.one_of(st.integers(0, 9), st.integers(2**24 - 9, 2**24 - 1))
 
 
 def chunk_of(sequence: int, lo: int, hi: int) -> Chunk:
-    return Chunk(sequence, 0, 2**28, ChunkKind.LIST, [], lo=lo, hi=hi)
+    return Chunk(sequence, 0, 2**24, ChunkKind.LIST, [], lo=lo, hi=hi)
 
 
 @given(
     sequence=SEQUENCES,
     index=INDEXES,
     stage=st.sampled_from(STAGES[1:]),
-    size=st.one_of(st.none(), st.integers(1, 2**28)),
+    size=st.one_of(st.none(), st.integers(1, 2**24)),
 )
 @settings(derandomize=True, deadline=None)
 def test_a_word_says_what_was_put_into_it(sequence: int, index: int, stage: str, size: int | None) -> None:
     words = array("Q", [0])
-    cell, chunk = ProgressCell(words), chunk_of(sequence, 0, 2**28)
+    cell, chunk = ProgressCell(words), chunk_of(sequence, 0, 2**24)
     cell.begin(chunk)
-    assert read_progress(words[0], chunk, size) == Progress("unpack", 0, 2**28)
+    assert read_progress(words[0], chunk, size) == Progress("unpack", 0, 2**24)
     cell.record(stage, index)
     assert read_progress(words[0], chunk, size) == Progress(stage, index, index + 1)
     cell.batch(stage, index)
     whole = size is None or stage in ("unpack", "pack")
-    assert read_progress(words[0], chunk, size) == Progress(stage, index, 2**28 if whole else min(index + size, 2**28))
+    assert read_progress(words[0], chunk, size) == Progress(stage, index, 2**24 if whole else min(index + size, 2**24))
     assert read_progress(words[0], chunk_of(sequence + 1, 0, 9), size) is None
     cell.end()
     assert read_progress(words[0], chunk, size) is None

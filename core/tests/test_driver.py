@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from manyhands import BaseHook, IterableInputAdapter, JSONOutputAdapter, NullOutputAdapter, Pipe, RunOptions
 from manyhands.chunks import Chunk, ChunkResult
-from manyhands.driver import loop
+from manyhands.driver import dispatch
 from manyhands.errors import ExecutorBroken, ProtocolError
 from manyhands.events import ChunkDone, ChunkFailed, ChunkSubmitted, RecordDead, RunEnded, RunStarted
 from manyhands.records import Entry
@@ -210,7 +210,7 @@ def test_chunks_that_only_waited_are_charged_to_nobody() -> None:
 
 
 def test_an_executor_that_begins_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(dispatch, "_PATIENCE_SECONDS", 0.2)
     with pytest.raises(ExecutorBroken, match="handed back every chunk"):
         run_pipe(rows(9), ScriptedExecutor(lambda chunk, times: "return"))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from manyhands.records import Entry, ErrorRecord
+MAX_RECORDS: Final = 1 << 24
+"""Records in a chunk at most: the index of each fits into the word in which a worker says where it is."""
 
 
 class ChunkKind(StrEnum):
@@ -19,6 +19,8 @@ class ChunkKind(StrEnum):
     """Records as msgpack with extension types."""
     LIST = "list"
     """The records themselves; only inside one process."""
+    CALLS = "calls"
+    """A function and the arguments of its calls: a function map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,10 @@ class Chunk:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the payload; 0 for records inside one process."""
-        return len(self.payload) if self.kind is not ChunkKind.LIST else 0
+        """Bytes of the payload; for records inside one process a guess by the first of them."""
+        if isinstance(self.payload, bytes):
+            return len(self.payload)
+        return weigh(self.payload[0]) * self.count if self.kind is ChunkKind.LIST and self.count else 0
 
     def narrowed(self, lo: int, hi: int) -> Chunk:
         """The same payload, bounded to records `lo` to `hi`."""
@@ -75,8 +79,10 @@ class ChunkResult:
     Attributes:
         sequence, lo, hi: the range this result is of, as in the chunk.
         ok, rejected, dropped: how many records ended so.
-        output: the ok records in input order: encoded bytes where the output has an encoder, else entries.
-        errors: one error record for each rejected one, in input order; encoded likewise.
+        output: the ok records in input order: encoded bytes where the output has an encoder, else entries. Of calls
+            the values, pickled if they were pickled.
+        errors: one error record for each rejected one, in input order; encoded likewise. Of calls see
+            `manyhands.worker.calls`.
         stages: seconds spent in each stage.
         worker: who ran it, for events and the report; never part of an output.
     """
@@ -87,8 +93,8 @@ class ChunkResult:
     ok: int = 0
     rejected: int = 0
     dropped: int = 0
-    output: bytes | list[Entry] = b""
-    errors: bytes | list[ErrorRecord] = b""
+    output: bytes | list[Any] = b""
+    errors: bytes | list[Any] = b""
     stages: dict[str, float] = field(default_factory=dict)
     worker: str = ""
 
@@ -100,4 +106,20 @@ class ChunkResult:
     @property
     def nbytes(self) -> int:
         """Bytes of the encoded parts."""
-        return sum(len(part) for part in (self.output, self.errors) if isinstance(part, bytes))
+        output, errors = self.output, self.errors
+        return (len(output) if type(output) is bytes else 0) + (len(errors) if type(errors) is bytes else 0)
+
+
+def weigh(record: Any) -> int:
+    """About how many bytes a record takes, told by the texts and numbers in it: cheap, and the same everywhere."""
+    if isinstance(record, dict):
+        return _ITEM_BYTES + sum(map(weigh, record.values()))
+    if isinstance(record, str | bytes | bytearray):
+        return _ITEM_BYTES + len(record)
+    if isinstance(record, list | tuple):
+        return _ITEM_BYTES + sum(map(weigh, record[:_LOOKED_AT])) * max(len(record) // _LOOKED_AT, 1)
+    return _ITEM_BYTES
+
+
+_ITEM_BYTES: Final = 50
+_LOOKED_AT: Final = 100

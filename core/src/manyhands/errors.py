@@ -22,6 +22,8 @@ ManyhandsError
 │   ├── ProtocolError           a backend or an adapter broke its contract
 │   └── RunAborted              the run was aborted on request
 ├── WorkerLost                  a worker died while it ran a chunk: what a chunk's future fails with
+├── RecordTimeout               records took longer than they may: likewise
+├── CallError                   a call of a function map has an argument, a result or an exception that cannot travel
 └── RecordError                 one record cannot go on: it is rejected, the run continues
     ├── HookError               a hook raised, or returned what it must not
     │   └── HookStoreLocked     it wrote into the store while it executed
@@ -32,6 +34,7 @@ ManyhandsError
 from __future__ import annotations
 
 import signal as signals
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -146,9 +149,39 @@ class WorkerLost(ManyhandsError):
             return _signal_name(self.signal)
         return "unknown cause" if self.exitcode is None else f"exit code {self.exitcode}"
 
+    @property
+    def stage(self) -> str | None:
+        """Where in the pipeline it was; None when that is not known."""
+        return self.progress.stage if self.progress else None
+
     def __str__(self) -> str:
-        where = f" in stage {self.progress.stage}" if self.progress else ""
+        where = f" in stage {self.stage}" if self.stage else ""
         return f"the worker died ({self.cause}){where}"
+
+
+class RecordTimeout(ManyhandsError):
+    """Records of a chunk took longer than they may; what else the chunk holds is not to blame.
+
+    Attributes:
+        records: which ones, as half-open ranges of indexes into the chunk's payload.
+        stage: where in the pipeline they were.
+        limit: the option that says how long they may take.
+    """
+
+    cause: str = "timeout"
+
+    def __init__(self, records: Sequence[tuple[int, int]], stage: str, limit: str = "record_timeout") -> None:
+        super().__init__(records, stage, limit)
+        self.records = records
+        self.stage = stage
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"took longer than {self.limit} allows in stage {self.stage}"
+
+
+class CallError(ManyhandsError):
+    """The arguments, the result or the exception of a call cannot be pickled or unpickled; names type and text."""
 
 
 class RecordError(ManyhandsError):

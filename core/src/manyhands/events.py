@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 _log: Final = logging.getLogger("manyhands")
 
@@ -78,11 +78,11 @@ class ChunkFailed:
 
 @dataclass(frozen=True, slots=True)
 class RecordDead:
-    """A record was given up: it kills its worker, alone.
+    """A record was given up: alone, it kills its worker or takes too long.
 
     Attributes:
         position: of the record in the input.
-        cause: signal or exit code.
+        cause: signal, exit code or `timeout`.
         stage: where in the pipeline, if known.
         attempts: how often it was submitted.
     """
@@ -120,8 +120,17 @@ class Observers:
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = list(observers)
 
-    def emit(self, event: Event) -> None:
-        """Tell all of them."""
+    def emit(self, kind: Callable[..., Event], *values: Any) -> None:
+        """Tell all of them.
+
+        Args:
+            kind: of event; it is made only if anybody wants to know.
+            values: its attributes.
+        """
+        if self._observers:
+            self._tell(kind(*values))
+
+    def _tell(self, event: Event) -> None:
         for observer in list(self._observers):
             try:
                 observer(event)

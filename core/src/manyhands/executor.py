@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from manyhands.chunks import MAX_RECORDS
 from manyhands.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ class Progress:
     Attributes:
         stage: `unpack`, `pre`, `validate`, `post` or `pack`.
         lo, hi: the records under way, as indexes into the chunk's payload; half open.
+        call: counts the calls that they took part in, so that two of them in one stage are told apart; it may wrap.
     """
 
     stage: str
     lo: int
     hi: int
+    call: int = field(default=0, compare=False)
 
 
 @runtime_checkable
@@ -59,8 +62,9 @@ class Executor(Protocol):
     """A place where chunks run, for one pipe at a time. Knows nothing of files, order or retries.
 
     The driver also reads, where an executor has them, the attributes `schema_model`, `chunksize`, `compression` and
-    `use_batch_validation` that `BaseExecutor` documents, `concurrency` (how many calls of async hooks may overlap on
-    one worker, by default 1) and `name` (what reports call it, by default its class).
+    `use_batch_validation` and the method `chunksize_for` that `BaseExecutor` documents, `concurrency` (how many calls
+    of async hooks may overlap on one worker, by default 1), `loop` (an event loop that must be free while the pipe
+    runs) and `name` (what reports call it, by default its class).
     """
 
     capabilities: Capabilities
@@ -96,7 +100,12 @@ class Executor(Protocol):
         """Stage and records under way; None: not begun, or not known."""
 
     def evict(self, future: Future[ChunkResult]) -> bool:
-        """Kill what runs this chunk and replace the worker; False: this backend cannot."""
+        """Take the worker off this chunk and put another in its place.
+
+        Returns:
+            True: what ran it is killed, and its future fails with `WorkerLost` unless it was done before. False: it
+            cannot be killed; its result, if it ever comes, is ignored, and until then it may still take up a slot.
+        """
 
 
 class BaseExecutor(ABC):
@@ -122,14 +131,22 @@ class BaseExecutor(ABC):
         use_batch_validation: bool = False,
         compression: Compression = None,
     ) -> None:
-        if chunksize is not None and (not isinstance(chunksize, int) or chunksize < 1):
-            raise OptionsError(f"chunksize must be None or a number from 1, not {chunksize!r}")
+        if chunksize is not None and (not isinstance(chunksize, int) or not 1 <= chunksize <= MAX_RECORDS):
+            raise OptionsError(f"chunksize must be None or a number from 1 to {MAX_RECORDS}, not {chunksize!r}")
         if compression not in (None, "lz4"):
             raise OptionsError(f"compression must be None or 'lz4', not {compression!r}")
         self.schema_model = schema_model
         self.chunksize = chunksize
         self.use_batch_validation = use_batch_validation
         self.compression: Compression = compression
+
+    def chunksize_for(self, context: WorkerContext) -> int | None:  # noqa: ARG002  # a default for all
+        """The `chunksize` to use where it depends on the job; by default it does not.
+
+        Args:
+            context: the job.
+        """
+        return self.chunksize
 
     @staticmethod
     def process_chunk_on_worker(chunk: Chunk, context: WorkerContext) -> ChunkResult:

@@ -20,7 +20,7 @@ from manyhands.adapters.memory import NullOutputAdapter
 from manyhands.adapters.python import IterableInputAdapter
 from manyhands.config.job import AdapterTable, Job
 from manyhands.config.load import allowed, explain
-from manyhands.driver.loop import RunOptions
+from manyhands.driver.options import RunOptions
 from manyhands.errors import JobFileError, ManyhandsError, UsageError
 from manyhands.events import Observer
 from manyhands.hooks import BaseHook, check_hook

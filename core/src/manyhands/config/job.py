@@ -90,11 +90,17 @@ class RunTable(_Table):
         ordered: output in input order; else as chunks are complete.
         crash_retries: how often records are tried again after their worker died, before the range is narrowed down.
         error_retries: the same for other failures of the executor.
+        record_timeout: seconds that one call of a hook, or the validation of one record, may take.
+        chunk_timeout: seconds that a chunk may take before it is run again in smaller parts.
+        timeout_retries: how often a record that took too long is tried again.
     """
 
     ordered: bool = True
     crash_retries: Annotated[int, Field(ge=0)] = 1
     error_retries: Annotated[int, Field(ge=0)] = 0
+    record_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    chunk_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    timeout_retries: Annotated[int, Field(ge=0)] = 0
 
 
 class Job(_Table):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from manyhands.chunks import Chunk, ChunkKind
+from manyhands.chunks import Chunk, ChunkKind, weigh
 from manyhands.errors import ManyhandsError, SourceError
 from manyhands.worker import codec
 from manyhands.worker.encode import are_flat
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from manyhands.executor import Compression
 
 RECORDS_PER_CHUNK: Final = 1000
+CHUNK_BYTES: Final = 1024 * 1024
+"""Where the chunk size is ours to choose and records are large, a chunk has fewer of them: so many bytes of them, if
+all were like its first."""
+
 _LOOKS: Final = 20
 _LOOK_SECONDS: Final = 0.0025
 _IDLE_SECONDS: Final = 0.05
@@ -71,6 +75,7 @@ class Feeder:
         self._wake = wake
         self._ready: deque[Chunk] = deque()
         self._partial: list[Any] = []
+        self._wanted = RECORDS_PER_CHUNK
         self._seen = 0
         self._looks = 0
         self._looked = 0.0
@@ -232,7 +237,9 @@ class Feeder:
                 # A source may fill one dict again and again.
                 self._partial.append(record.copy() if type(record) is dict else record)
             held = len(self._partial)
-            full = held >= (self._chunksize or RECORDS_PER_CHUNK)
+            if held == 1:
+                self._wanted = self._chunksize or _records_like(record)
+            full = held >= self._wanted
             if full:
                 self._cut_partial()
                 self._wait_for_room()
@@ -303,6 +310,14 @@ class Feeder:
     def _next(self) -> int:
         self._sequence += 1
         return self._sequence - 1
+
+
+def _records_like(record: Any) -> int:
+    try:
+        weight = weigh(record)
+    except RecursionError:  # it holds itself, and will be rejected
+        return RECORDS_PER_CHUNK
+    return max(min(RECORDS_PER_CHUNK, CHUNK_BYTES // weight), 1)
 
 
 def _packable(record: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from manyhands.chunks import Chunk, ChunkResult
 from manyhands.errors import ProtocolError
@@ -17,6 +19,7 @@ class Attempt:
         chunk: the range.
         crashes: how often its worker died on it.
         errors: how often it failed otherwise.
+        timeouts: how often it took too long.
         due: monotonic time before which it must not be submitted.
         returned: it was submitted and came back before it began.
     """
@@ -24,8 +27,22 @@ class Attempt:
     chunk: Chunk
     crashes: int = 0
     errors: int = 0
+    timeouts: int = 0
     due: float = 0.0
     returned: bool = False
+
+    @property
+    def failures(self) -> int:
+        """How often it failed, in whatever way."""
+        return self.crashes + self.errors + self.timeouts
+
+    def again(self, **charged: int) -> Attempt:
+        """The same range once more, with this new count of its failures."""
+        return self.part((self.chunk.lo, self.chunk.hi), **charged)
+
+    def part(self, span: tuple[int, int], **charged: int) -> Attempt:
+        """A part of the range, that inherits what is charged to the whole."""
+        return replace(self, chunk=self.chunk.narrowed(*span), due=0.0, returned=False, **charged)
 
 
 @dataclass(slots=True)
@@ -36,11 +53,13 @@ class OpenChunk:
         chunk: as it was read.
         parts: results by the index of their first record.
         missing: records without a result.
+        nbytes: of the chunk.
     """
 
     chunk: Chunk
     parts: dict[int, ChunkResult] = field(default_factory=dict)
     missing: int = 0
+    nbytes: int = 0
 
     def in_order(self) -> list[ChunkResult]:
         """The results by record."""
@@ -58,7 +77,7 @@ class Ledger:
         self._ordered = ordered
         self._open: dict[int, OpenChunk] = {}
         self._complete: dict[int, OpenChunk] = {}
-        self._next = 0
+        self._order: deque[int] = deque()
         self.nbytes: int = 0
 
     def __len__(self) -> int:
@@ -66,8 +85,11 @@ class Ledger:
 
     def open(self, chunk: Chunk) -> None:
         """A chunk was read."""
-        self._open[chunk.sequence] = OpenChunk(chunk, missing=chunk.size)
-        self.nbytes += chunk.nbytes
+        nbytes = chunk.nbytes
+        self._open[chunk.sequence] = OpenChunk(chunk, missing=chunk.size, nbytes=nbytes)
+        if self._ordered:
+            self._order.append(chunk.sequence)
+        self.nbytes += nbytes
 
     def settle(self, result: ChunkResult, asked: Chunk) -> None:
         """A range came back.
@@ -83,13 +105,12 @@ class Ledger:
             raise ProtocolError(f"the executor answered {_range(asked)} with {result!r}, which is no ChunkResult")
         if (result.sequence, result.lo, result.hi) != (asked.sequence, asked.lo, asked.hi):
             raise ProtocolError(f"the executor answered {_range(result)} when it was asked for {_range(asked)}")
-        counts = (result.ok, result.rejected, result.dropped)
-        if sum(counts) != asked.size or min(counts) < 0:
-            sums = f"{result.ok} ok, {result.rejected} rejected, {result.dropped} dropped"
+        ok, rejected, dropped = result.ok, result.rejected, result.dropped
+        if ok + rejected + dropped != asked.size or ok < 0 or rejected < 0 or dropped < 0:
+            sums = f"{ok} ok, {rejected} rejected, {dropped} dropped"
             raise ProtocolError(f"{_range(asked)}: {asked.size} records were given, {sums} came back")
-        for part, count in ((result.output, result.ok), (result.errors, result.rejected)):
-            if (len(part) != count) if isinstance(part, list) else (part and not count):
-                raise ProtocolError(f"{_range(asked)}: the result holds other records than the {count} it counts")
+        _check_count(result.output, ok, asked)
+        _check_count(result.errors, rejected, asked)
         self._add(result)
 
     def bury(self, result: ChunkResult) -> None:
@@ -106,19 +127,31 @@ class Ledger:
         if entry.missing == 0:
             self._complete[result.sequence] = self._open.pop(result.sequence)
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._open.clear()
+        self._complete.clear()
+        self._order.clear()
+        self.nbytes = 0
+
     def pop_complete(self) -> Iterator[OpenChunk]:
         """The chunks that may be written now."""
         if self._ordered:
-            while (entry := self._complete.pop(self._next, None)) is not None:
-                self._next += 1
+            while self._order and (entry := self._complete.pop(self._order[0], None)) is not None:
+                self._order.popleft()
                 yield self._release(entry)
         else:
             while self._complete:
                 yield self._release(self._complete.pop(next(iter(self._complete))))
 
     def _release(self, entry: OpenChunk) -> OpenChunk:
-        self.nbytes -= entry.chunk.nbytes + sum(part.nbytes for part in entry.parts.values())
+        self.nbytes -= entry.nbytes + sum(part.nbytes for part in entry.parts.values())
         return entry
+
+
+def _check_count(part: bytes | list[Any], count: int, asked: Chunk) -> None:
+    if (len(part) != count) if isinstance(part, list) else (part and not count):
+        raise ProtocolError(f"{_range(asked)}: the result holds other records than the {count} it counts")
 
 
 def _range(part: Chunk | ChunkResult) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakValueDictionary
 
 from manyhands.adapters.base import Source
+from manyhands.driver.claims import claim
 from manyhands.driver.feeder import Feeder
 from manyhands.driver.loop import Driver
 from manyhands.driver.sink import Sink, StreamSink
-from manyhands.errors import UsageError
+from manyhands.driver.watch import check_limits
 from manyhands.events import Observers
 from manyhands.records import Entry
 from manyhands.report import FlowReport, RunControl, RunStatus
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 ENTRY_BLOCK_BYTES: Final = 64 * 1024
 """Blocks of jobs whose records become entries: the entries of a larger one leave the processor's cache."""
 
-_claims: Final = threading.Lock()
-_running: Final[WeakValueDictionary[int, FlowReport]] = WeakValueDictionary()
 _ERROR_COLUMNS: Final = ("position", "line", "outcome", "raw_data", "errors", "metadata")
 
 
@@ -45,7 +44,8 @@ class Run:
         executor: Any = pipe.executor
         self.control: RunControl = RunControl(threading.Event())
         self.report: FlowReport = FlowReport(executor_name(executor), self.control)
-        _claim(executor, self.report)
+        check_limits(executor, pipe.options)
+        claim(executor, self.report)
         try:
             self._open(pipe, executor, stream=stream)
         except BaseException as error:
@@ -62,7 +62,7 @@ class Run:
         feeder = Feeder(
             pipe.input_adapter,
             self._source,
-            chunksize=getattr(executor, "chunksize", None),
+            chunksize=getattr(executor, "chunksize_for", lambda _: getattr(executor, "chunksize", None))(self.context),
             nbytes=ENTRY_BLOCK_BYTES if self.context.enveloped else None,
             packed=executor.capabilities.crosses_process,
             compression=self.context.compression,
@@ -88,7 +88,9 @@ class Run:
 
     def start(self) -> None:
         """Run in a thread of its own."""
-        threading.Thread(target=self._drive, name="manyhands-driver", daemon=True).start()
+        # In a copy of the caller's context, so that what they set there (decimal precision, say) holds for the run.
+        inherited = copy_context()
+        threading.Thread(target=inherited.run, args=(self._drive,), name="manyhands-driver", daemon=True).start()
 
     def close(self) -> None:
         """Publish a stopped run, abort a running one, and wait."""
@@ -140,17 +142,9 @@ def _context(pipe: Pipe, source: Source, cancelled: threading.Event) -> WorkerCo
         use_batch_validation=getattr(executor, "use_batch_validation", False),
         concurrency=getattr(executor, "concurrency", 1),
         id_generator=pipe.id_generator,
+        record_timeout=pipe.options.record_timeout,
         cancelled=cancelled,
     )
-
-
-def _claim(executor: Any, report: FlowReport) -> None:
-    """Until the report is finished: an executor's workers know one job, and would run two pipes by the rules of one."""
-    with _claims:
-        other = _running.get(id(executor))
-        if other is not None and not other.is_finished:
-            raise UsageError("this executor is running another pipe; give each pipe one of its own")
-        _running[id(executor)] = report
 
 
 def executor_name(executor: Any) -> str:

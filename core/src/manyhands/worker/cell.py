@@ -3,7 +3,8 @@
     bits 63-32  sequence of the chunk, modulo 2**32
     bit  31     the index is the first of a batch that runs as one
     bits 30-28  stage, 0 for idle
-    bits 27-0   index of the record in the chunk's payload
+    bits 27-24  counts the calls, so that two hooks that get the same records are told apart
+    bits 23-0   index of the record in the chunk's payload
 
 One word, because it is stored by one instruction: two words could blame a stale index.
 """
@@ -16,10 +17,12 @@ from typing import Any, Final
 from manyhands.chunks import Chunk
 from manyhands.executor import Progress
 
-STAGES: Final = ("idle", "unpack", "pre", "validate", "post", "pack")
+STAGES: Final = ("idle", "unpack", "pre", "validate", "post", "pack", "call")
 """The stages of the pipeline, in order; their index is what the word holds."""
 
-_INDEX: Final = (1 << 28) - 1
+_INDEX: Final = (1 << 24) - 1
+_CALL: Final = 0b1111 << 24
+_ONE_CALL: Final = 1 << 24
 _BATCH: Final = 1 << 31
 
 
@@ -30,11 +33,12 @@ class ProgressCell:
         words: one slot for an unsigned 64-bit number that the supervisor reads: `memoryview.cast("Q")`, an array.
     """
 
-    __slots__ = ("_sequence", "_words")
+    __slots__ = ("_call", "_sequence", "_words")
 
     def __init__(self, words: MutableSequence[int] | memoryview) -> None:
         self._words: Any = words
         self._sequence = 0
+        self._call = 0
 
     def begin(self, chunk: Chunk) -> None:
         """A chunk begins: all of it is under way until a record is named."""
@@ -47,18 +51,22 @@ class ProgressCell:
 
     def batch(self, stage: str, index: int) -> None:
         """A batch that starts at this record enters a stage as one."""
-        self._words[0] = self._sequence | _BATCH | STAGES.index(stage) << 28 | index & _INDEX
+        self._words[0] = self._begin_call(stage) | _BATCH | index & _INDEX
 
     def record(self, stage: str, index: int) -> None:
         """One record enters a stage."""
-        self._words[0] = self._sequence | STAGES.index(stage) << 28 | index & _INDEX
+        self._words[0] = self._begin_call(stage) | index & _INDEX
 
     def track(self, rows: Iterable[Any], stage: str, indexes: Iterable[int]) -> Iterator[Any]:
         """The rows, each announced by its index in the payload before it is handed on."""
-        words, base = self._words, self._sequence | STAGES.index(stage) << 28
+        words, base = self._words, self._begin_call(stage)
         for row, index in zip(rows, indexes, strict=True):
             words[0] = base | index & _INDEX
             yield row
+
+    def _begin_call(self, stage: str) -> int:
+        self._call = self._call + _ONE_CALL & _CALL
+        return self._sequence | STAGES.index(stage) << 28 | self._call
 
 
 def read_progress(word: int, chunk: Chunk, batch_size: int | None = None) -> Progress | None:
@@ -76,9 +84,9 @@ def read_progress(word: int, chunk: Chunk, batch_size: int | None = None) -> Pro
     stage = word >> 28 & 0b111
     if stage == 0 or word >> 32 != chunk.sequence & 0xFFFFFFFF:
         return None
-    index = word & _INDEX
+    index, name, call = word & _INDEX, STAGES[stage], word >> 24 & 0b1111
     if not word & _BATCH:
-        return Progress(STAGES[stage], index, index + 1)
-    if batch_size is None or STAGES[stage] in ("unpack", "pack"):
-        return Progress(STAGES[stage], index, chunk.hi)
-    return Progress(STAGES[stage], index, min(index + batch_size, chunk.hi))
+        return Progress(name, index, index + 1, call)
+    if batch_size is None or name in ("unpack", "pack"):
+        return Progress(name, index, chunk.hi, call)
+    return Progress(name, index, min(index + batch_size, chunk.hi), call)

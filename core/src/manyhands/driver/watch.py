@@ -1,0 +1,113 @@
+"""Sees which records and chunks take too long, by looking at where the workers are.
+
+From outside, because an alarm inside a worker cannot stop code that holds the interpreter. A limit is passed at the
+earliest after its time and at the latest two looks later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from manyhands.errors import OptionsError, RecordTimeout
+
+if TYPE_CHECKING:
+    from manyhands.driver.ledger import Attempt
+    from manyhands.driver.options import RunOptions
+    from manyhands.executor import Executor, Progress
+
+_LONGEST_LOOK_SECONDS: Final = 0.05
+_LOOKS: Final = 20
+_TIMED: Final = ("pre", "validate", "post", "call")
+
+
+def check_limits(executor: Executor, options: RunOptions) -> None:
+    """See that the executor can keep the time limits.
+
+    Raises:
+        OptionsError: it runs records in the thread that would have to look.
+    """
+    if options.timed and executor.capabilities.inline:
+        raise OptionsError(
+            "record_timeout and chunk_timeout need a backend that runs records in other threads or processes, "
+            "for example threads or multiprocessing; leave them out for this one"
+        )
+
+
+@dataclass(slots=True)
+class _Sighting:
+    """What was seen of a chunk.
+
+    Attributes:
+        begun: when it was first seen at work.
+        progress: where it is.
+        since: when it was first seen there.
+    """
+
+    begun: float
+    progress: Progress | None
+    since: float
+
+
+class Watch:
+    """The time limits of a run.
+
+    Args:
+        executor: asked for progress.
+        options: the limits.
+    """
+
+    def __init__(self, executor: Executor, options: RunOptions) -> None:
+        self._executor = executor
+        self._record = options.record_timeout
+        self._chunk = options.chunk_timeout
+        self._blind = not executor.capabilities.reports_progress
+        self._seen: dict[Any, _Sighting] = {}
+        self._next_look = 0.0
+        limits = [limit for limit in (self._record, self._chunk) if limit is not None]
+        self.period: float | None = min(_LONGEST_LOOK_SECONDS, min(limits) / _LOOKS) if limits else None
+
+    def overdue(self, running: Mapping[Any, Attempt]) -> Iterator[tuple[Any, RecordTimeout, Progress | None]]:
+        """The futures that took too long, why, and where they were.
+
+        Args:
+            running: every future that is not done.
+        """
+        now = monotonic()
+        if self.period is None or now < self._next_look:
+            return
+        self._next_look = now + self.period
+        for gone in [future for future in self._seen if future not in running]:
+            del self._seen[gone]
+        for future, attempt in list(running.items()):
+            seen = self._look(future, now)
+            if seen is not None and (reason := self._reason(seen, attempt, now)) is not None:
+                yield future, reason, seen.progress
+
+    def _look(self, future: Any, now: float) -> _Sighting | None:
+        progress = self._executor.progress(future)
+        if progress is None and not self._blind:
+            if (seen := self._seen.get(future)) is not None:
+                seen.progress = None
+            return seen
+        seen = self._seen.setdefault(future, _Sighting(now, progress, now))
+        if not same_place(seen.progress, progress):
+            seen.progress, seen.since = progress, now
+        return seen
+
+    def _reason(self, seen: _Sighting, attempt: Attempt, now: float) -> RecordTimeout | None:
+        chunk, place = attempt.chunk, seen.progress
+        stage = place.stage if place is not None else "unknown"
+        if self._record is not None and place is not None and place.stage in _TIMED and now - seen.since > self._record:
+            lo, hi = max(place.lo, chunk.lo), min(place.hi, chunk.hi)
+            return RecordTimeout([(lo, hi)], stage)
+        if self._chunk is not None and now - seen.begun > self._chunk:
+            return RecordTimeout([(chunk.lo, chunk.hi)], stage, "chunk_timeout")
+        return None
+
+
+def same_place(one: Progress | None, other: Progress | None) -> bool:
+    """Both are the same call on the same records."""
+    return one == other and (one is None or other is None or one.call == other.call)
