@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -9,7 +10,7 @@ from typing import Any, Self
 
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter
 from manyhands.adapters.files import check_overlap
-from manyhands.driver.loop import RunOptions
+from manyhands.driver.options import RunOptions
 from manyhands.driver.run import Run, executor_name
 from manyhands.errors import UsageError
 from manyhands.events import Observer
@@ -93,6 +94,7 @@ class Pipe:
         Raises:
             ManyhandsError: the run failed; what the report calls `exception`.
         """
+        self._check_loop()
         report = self.start()
         try:
             report.wait()
@@ -121,6 +123,7 @@ class Pipe:
         Raises:
             ManyhandsError: the run failed; all entries before that were yielded.
         """
+        self._check_loop()
         run = self._start(stream=True)
         try:
             yield from run.entries
@@ -157,6 +160,12 @@ class Pipe:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.shutdown()
+
+    def _check_loop(self) -> None:
+        """See that the thread that is going to wait is not the one that must run the executor's event loop."""
+        loop = getattr(self.executor, "loop", None)
+        if loop is not None and loop is asyncio._get_running_loop():  # noqa: SLF001  # documented, and raises nothing
+            raise UsageError("this would block the event loop that the executor needs: use `await pipe.run_async()`")
 
     def _start(self, *, stream: bool) -> Run:
         if self._run is not None and not self._run.report.is_finished:

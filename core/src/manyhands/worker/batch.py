@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from manyhands.errors import EncodeError, RecordError
+from manyhands.errors import EncodeError, RecordError, RecordTimeout
 from manyhands.hooks import BaseHook
 from manyhands.records import Entry, EntryStatus
 from manyhands.worker.failures import describe
-from manyhands.worker.hook_runner import BatchFailed, HookRunner
+from manyhands.worker.hook_runner import BatchFailed, CallsLate, HookRunner
 from manyhands.worker.plan import CAUGHT, Plan, RecordsCancelled, Rejected, load_json, same
 from manyhands.worker.rows import BadRow
 
@@ -38,9 +38,11 @@ class HookedPath:
         context: the job.
         plan: its compiled schema.
         hooks: its hooks, set up.
+        exact: announce each record that is validated, not only all of them.
     """
 
-    def __init__(self, context: WorkerContext, plan: Plan, hooks: HookRunner) -> None:
+    def __init__(self, context: WorkerContext, plan: Plan, hooks: HookRunner, *, exact: bool = True) -> None:
+        self._exact = exact
         self._context = context
         self._plan = plan
         self._hooks = hooks
@@ -116,16 +118,24 @@ class HookedPath:
             if not live:
                 break
             announce(live)
-            live = _split(self._hooks.run(hook, live, isolate=index < isolated, announce=announce), failed)
+            try:
+                left = self._hooks.run(hook, live, isolate=index < isolated, announce=announce)
+            except CallsLate as late:
+                raise RecordTimeout([(p - start, p - start + 1) for p in sorted(late.positions)], stage) from None
+            live = _split(left, failed)
         self._spent(stage, begun)
         return live
 
     def _announce(self, stage: str, start: int, live: list[Entry]) -> None:
-        """These records begin now, unless the run is aborted."""
-        if self._context.cancelled.is_set():
+        """These records begin now, unless the run is aborted; without any, no one record is under way."""
+        if self._context.stopped:
             raise RecordsCancelled
         cell = self._context.cell
-        if cell is not None and live:
+        if cell is None:
+            return
+        if not live:
+            cell.end()
+        else:
             first = min(map(_POSITION, live)) - start  # hooks may have reordered them
             cell.record(stage, first) if len(live) == 1 else cell.batch(stage, first)
 
@@ -134,7 +144,8 @@ class HookedPath:
         rejected: Rejected = {}
         rows = list(map(self._json_of if self._by_json_rules else _RAW_DATA, live))
         cell, rest = self._context.cell, self._context.until_cancelled(rows, slow=self._plan.calls_code)
-        if cell is None:
+        self._announce("validate", start, live)
+        if cell is None or not self._exact:
             values = self._plan.validate_batch(rows, rejected, rest)
         else:
             rest = cell.track(rest, "validate", [entry["position"] - start for entry in live])

@@ -1,19 +1,21 @@
-"""Calls the hooks of one worker: order, batches, isolation, and one event loop for the async ones."""
+"""Calls the hooks of one worker: order, batches, isolation, and how the calls of async ones overlap."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
-from manyhands.errors import HookError, TeardownError, WorkerInitError
+from manyhands.errors import ExecutorBroken, HookError, TeardownError, WorkerInitError
 from manyhands.hooks import BaseHook, HookStore
 from manyhands.records import Entry, EntryStatus
+from manyhands.worker.awaiting import Awaiter, Interrupted, OwnLoop
 from manyhands.worker.failures import detail, words
-from manyhands.worker.plan import CAUGHT
+from manyhands.worker.plan import CAUGHT, RecordsCancelled
 
 _POSITION: Final = itemgetter("position")
 _LIST: Final = frozenset({list})
@@ -23,26 +25,62 @@ _ENVELOPE: Final = itemgetter("errors", "status", "id", "raw_data", "validated_d
 _CAUGHT: Final = (*CAUGHT, asyncio.CancelledError)
 
 Announce = Callable[[list[Entry]], None]
+AnnounceCall = Callable[[int | None], None]
 
 
 class BatchFailed(Exception):  # not an error of anyone's, but the signal to run the batch record by record
     """A hook failed on a batch that may be replayed."""
 
 
+class CallsLate(Exception):  # a signal likewise
+    """Calls of an async hook took longer than they may; all others of the batch have ended.
+
+    Attributes:
+        positions: of their records.
+    """
+
+    def __init__(self, positions: list[int]) -> None:
+        super().__init__(positions)
+        self.positions = positions
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """A call raised something.
+
+    Attributes:
+        error: what it raised.
+    """
+
+    error: BaseException
+
+
 class HookRunner:
-    """The hooks of one worker, their store and their event loop.
+    """The hooks of one worker, their store and where their coroutines run. A worker may have several threads.
 
     Args:
         hooks: all hooks of the job in the order of their `setup`.
-        concurrency: how many async calls may overlap.
+        concurrency: how many async calls may overlap, of all threads together.
+        timeout: seconds that one of them may take; None: for ever.
+        awaiter: runs the coroutines; None: an event loop of the worker's own.
     """
 
-    def __init__(self, hooks: Sequence[BaseHook], concurrency: int = 1) -> None:
+    def __init__(
+        self,
+        hooks: Sequence[BaseHook],
+        concurrency: int = 1,
+        *,
+        timeout: float | None = None,
+        awaiter: Awaiter | None = None,
+    ) -> None:
         self.store: HookStore = HookStore()
         self._hooks = list({id(hook): hook for hook in hooks}.values())  # one that stands twice is set up once
-        self._concurrency = concurrency
+        self._gate = asyncio.Semaphore(concurrency)
+        self._timeout = timeout
+        self._own = OwnLoop()
+        self._awaiter: Awaiter = awaiter or self._own
+        self._one_at_a_time = concurrency == 1 and awaiter is None
         self._ready: list[BaseHook] = []
-        self._loop: asyncio.Runner | None = None
 
     def setup(self) -> None:
         """Run every `setup`; when one fails, the teardown of those before it.
@@ -52,8 +90,8 @@ class HookRunner:
         """
         for hook in self._hooks:
             try:
-                self._finish(hook.setup(self.store))
-            except _CAUGHT as error:
+                self._step(hook, hook.setup)
+            except (*_CAUGHT, Interrupted) as error:
                 self._give_up()
                 raise WorkerInitError(f"setup of hook {name_of(hook)} failed: {words(error)}") from error
             self._ready.append(hook)
@@ -70,12 +108,20 @@ class HookRunner:
         while self._ready:
             hook = self._ready.pop()
             try:
-                self._finish(hook.teardown(self.store))
-            except _CAUGHT as error:
+                self._step(hook, hook.teardown)
+            except (*_CAUGHT, Interrupted) as error:
                 failed = failed or TeardownError(f"teardown of hook {name_of(hook)} failed: {words(error)}")
-        self._close_loop()
+        self._own.close()
         if failed is not None:
             raise failed
+
+    def interrupt(self, thread: int) -> None:
+        """Cancel the async calls that a thread of this worker waits for; called from another one.
+
+        Args:
+            thread: its `threading.get_ident()`.
+        """
+        self._awaiter.interrupt(thread)
 
     def run(self, hook: BaseHook, entries: list[Entry], *, isolate: bool, announce: Announce) -> list[Entry]:
         """The entries that go on: mutated, failed ones included, dropped ones not.
@@ -84,52 +130,131 @@ class HookRunner:
             hook: the hook.
             entries: the batch.
             isolate: on failure raise instead of failing the whole batch.
-            announce: called before each record that an async hook gets alone; ends the run by `RecordsCancelled`.
+            announce: called before each record that an async hook gets alone, with no record where several calls
+                overlap; ends the run by `RecordsCancelled`.
 
         Raises:
             BatchFailed: a hook failed on more than one entry, and `isolate` was given.
+            CallsLate: async calls took longer than they may.
+            ExecutorBroken: the event loop is gone.
         """
-        if is_async(hook):
-            kept: list[Entry] = self._finish(self._overlap(hook, entries, announce))
-            return kept
+        try:
+            return (self._run_each if is_async(hook) else self._run_batch)(hook, entries, isolate, announce)
+        except Interrupted as why:
+            announce([])
+            raise ExecutorBroken(str(why)) from None
+
+    def await_all(self, calls: Sequence[Coroutine[Any, Any, Any]], announce: AnnounceCall) -> list[Any]:
+        """What each of the calls returned, or a `Raised`; as many overlap as may.
+
+        Args:
+            calls: coroutines that have not begun.
+            announce: called before each with its place, with None where several overlap; ends all by
+                `RecordsCancelled`.
+
+        Raises:
+            ExecutorBroken: the event loop is gone.
+        """
+        try:
+            return list(self._awaiter.run(self._outcomes(calls, announce)))
+        except Interrupted as why:
+            announce(None)
+            raise ExecutorBroken(str(why)) from None
+        finally:
+            for call in calls:
+                call.close()  # those that have never begun
+
+    def _run_batch(self, hook: BaseHook, entries: list[Entry], isolate: bool, announce: Announce) -> list[Entry]:
         positions = list(map(_POSITION, entries))
         try:
-            return _kept(entries, positions, self._finish(hook.execute(entries.copy(), self.store)))
+            returned = hook.execute(entries.copy(), self.store)
+            if inspect.isawaitable(returned):
+                returned = self._await_batch(returned, announce)
+            return _kept(entries, positions, returned)
+        except RecordsCancelled:
+            raise
         except _CAUGHT as error:
             if isolate and len(entries) > 1:
                 raise BatchFailed from error
             return _fail_all(entries, positions, hook, error)
 
+    def _run_each(
+        self,
+        hook: BaseHook,
+        entries: list[Entry],
+        isolate: bool,  # noqa: ARG002  # each is alone already
+        announce: Announce,
+    ) -> list[Entry]:
+        late: list[int] = []
+        if not self._one_at_a_time:
+            announce([])
+        kept: list[Entry] = self._awaiter.run(self._overlap(hook, entries, announce, late))
+        if late:
+            raise CallsLate(late)
+        return kept
+
     def _give_up(self) -> None:
         with suppress(TeardownError):  # the failed setup is what the person must hear of
             self.teardown()
 
-    async def _overlap(self, hook: BaseHook, entries: list[Entry], announce: Announce) -> list[Entry]:
-        gate = asyncio.Semaphore(self._concurrency)
-        kept = await asyncio.gather(*(self._alone(hook, entry, gate, announce) for entry in entries))
-        return [entry for part in kept for entry in part]
+    def _step(self, hook: BaseHook, step: Callable[[HookStore], Any]) -> None:
+        """Call `setup` or `teardown` where `execute` runs: what belongs to an event loop must be on the right one."""
+        if is_async(hook):
+            self._awaiter.run(_called(step, self.store))
+        elif inspect.isawaitable(value := step(self.store)):
+            self._finish(value, _result(value))
 
-    async def _alone(self, hook: BaseHook, entry: Entry, gate: asyncio.Semaphore, announce: Announce) -> list[Entry]:
+    async def _overlap(self, hook: BaseHook, entries: list[Entry], announce: Announce, late: list[int]) -> list[Entry]:
+        parts = await _all([self._alone(hook, entry, announce, late) for entry in entries])
+        return [entry for part in parts for entry in part]
+
+    async def _alone(self, hook: BaseHook, entry: Entry, announce: Announce, late: list[int]) -> list[Entry]:
         positions = [entry["position"]]
-        async with gate:
-            announce([entry] if self._concurrency == 1 else [])  # of several at once no one can be named
+        async with self._gate:
+            announce([entry] if self._one_at_a_time else [])
+            limit = asyncio.timeout(self._timeout)
             try:
-                return _kept([entry], positions, await _result(hook.execute([entry], self.store)))
+                async with limit:
+                    return _kept([entry], positions, await _result(hook.execute([entry], self.store)))
             except _CAUGHT as error:
+                if isinstance(error, asyncio.CancelledError):
+                    announce([])  # it raises when that was the end of the run
                 return _fail_all([entry], positions, hook, error)
+            finally:
+                if limit.expired():
+                    late.extend(positions)
 
-    def _finish(self, value: Any) -> Any:
-        """The value, awaited on this worker's own loop if it is awaitable."""
-        if not inspect.isawaitable(value):
-            return value
-        if self._loop is None:
-            self._loop = asyncio.Runner()
-        return self._loop.run(_result(value))
+    def _await_batch(self, value: Any, announce: Announce) -> Any:
+        if not self._one_at_a_time:
+            announce([])
+        return self._finish(value, self._through_gate(value))
 
-    def _close_loop(self) -> None:
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
+    def _finish(self, value: Any, around: Coroutine[Any, Any, Any]) -> Any:
+        """What is awaited, and what awaits it."""
+        try:
+            return self._awaiter.run(around)
+        except Interrupted:
+            if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
+                value.close()  # or Python warns that it was never awaited
+            raise
+
+    async def _through_gate(self, value: Any) -> Any:
+        async with self._gate:
+            return await value
+
+    async def _outcomes(self, calls: Sequence[Coroutine[Any, Any, Any]], announce: AnnounceCall) -> list[Any]:
+        return await _all([self._outcome(place, call, announce) for place, call in enumerate(calls)])
+
+    async def _outcome(self, place: int, call: Coroutine[Any, Any, Any], announce: AnnounceCall) -> Any:
+        async with self._gate:
+            announce(place if self._one_at_a_time else None)
+            try:
+                return await call
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  # SystemExit, too, is the outcome of one call
+                announce(None)  # it raises when that was the end of the run
+                return Raised(error)
 
 
 def is_async(hook: BaseHook) -> bool:
@@ -152,6 +277,24 @@ def _fail_all(entries: list[Entry], positions: list[int], hook: BaseHook, error:
         entry["errors"] = [*errors, reason] if isinstance(errors, list) else [reason]
         entry["metadata"] = metadata if isinstance(metadata, dict) else {}
     return entries
+
+
+async def _all(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """What they return; when one raises, the others are cancelled."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    except GeneratorExit:  # the loop is gone: nothing can be awaited any more
+        raise
+    except BaseException:  # the run was aborted, or worse: none of them may outlive this
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        raise
+
+
+async def _called(step: Callable[[HookStore], Any], store: HookStore) -> Any:
+    return await _result(step(store))
 
 
 async def _result(value: Any) -> Any:

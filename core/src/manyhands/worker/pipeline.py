@@ -21,10 +21,11 @@ from manyhands.errors import ProtocolError
 from manyhands.records import Entry, ErrorDetail, ErrorRecord, Outcome
 from manyhands.worker import codec
 from manyhands.worker.batch import HookedPath, map_all, reject
+from manyhands.worker.calls import process_calls
 from manyhands.worker.compile import compile_plan
 from manyhands.worker.failures import describe, detail
 from manyhands.worker.hook_runner import HookRunner
-from manyhands.worker.plan import CAUGHT, Rejected, load_json
+from manyhands.worker.plan import CAUGHT, Plan, Rejected, load_json
 from manyhands.worker.rows import BadRow, escaped, snapshot
 
 if TYPE_CHECKING:
@@ -61,17 +62,29 @@ class Worker:
 
     Args:
         context: the job.
+        twin: the same worker as another thread has it: its plan and hooks are used.
     """
 
-    def __init__(self, context: WorkerContext) -> None:
+    def __init__(self, context: WorkerContext, twin: Worker | None = None) -> None:
         self._context = context
-        self._plan = compile_plan(context.schema_model, batch=context.use_batch_validation)
-        self.hooks: HookRunner = HookRunner([*context.pre_hooks, *context.post_hooks], context.concurrency)
+        self._plan: Plan = twin._plan if twin else _plan(context)  # noqa: SLF001  # of the same class
+        self.hooks: HookRunner = twin.hooks if twin else _hook_runner(context)
+        self.thread: int = threading.get_ident()
         self._name = f"{os.getpid()}/{threading.current_thread().name}"
+
+    @property
+    def calls_code(self) -> bool:
+        """Functions of the person's run in it, which may wait for something."""
+        context = self._context
+        is_map = context.schema_model is None and context.encoder is None
+        return is_map or context.hooked or self._plan.calls_code
 
     def process(self, chunk: Chunk) -> ChunkResult:
         """See `process_chunk_on_worker`."""
         result = ChunkResult(chunk.sequence, chunk.lo, chunk.hi, worker=self._name)
+        if chunk.kind is ChunkKind.CALLS:
+            process_calls(chunk, self._context, result)
+            return result
         records = ChunkRecords(chunk, self._context)
         (self._process_entries if self._context.enveloped else self._process_rows)(chunk, records, result)
         return result
@@ -85,7 +98,7 @@ class Worker:
         for rows in records.slices(chunk.size if self._plan.batch else _SLICE, owned=self._plan.calls_code):
             unpacked = perf_counter()
             rejected: Rejected = {}
-            values = self._validate(rows, rejected, range(first, first + len(rows)))
+            values = self._validate(rows, rejected, range(first, first + len(rows)), exact=self._is_exact(chunk))
             validated = perf_counter()
             parts += self._encode_values(values, rejected)
             errors += self._describe(records, rows, rejected, first)
@@ -97,13 +110,24 @@ class Worker:
         self._pack(result, parts, errors)
         stages["pack"] += perf_counter() - begun
 
-    def _validate(self, rows: list[Any], rejected: Rejected, indexes: range) -> list[Any]:
+    def _validate(self, rows: list[Any], rejected: Rejected, indexes: range, *, exact: bool) -> list[Any]:
         cell, rest = self._context.cell, self._context.until_cancelled(rows, slow=self._plan.calls_code)
         if cell is None:
             return self._plan.validate_batch(rows, rejected, rest)
-        values = self._plan.validate_rows(rows, rejected, cell.track(rest, "validate", indexes))
+        if exact:
+            values = self._plan.validate_rows(rows, rejected, cell.track(rest, "validate", indexes))
+        else:
+            cell.batch("validate", indexes.start)
+            values = self._plan.validate_batch(rows, rejected, rest)
         cell.batch("pack", indexes.start)
         return values
+
+    def _is_exact(self, chunk: Chunk) -> bool:
+        """Whether each record is announced, which costs 5 % of a run, or only what runs together.
+
+        A schema without functions of the person's kills nobody as a rule. Should it do so once, the retry tells.
+        """
+        return self._plan.calls_code or chunk.attempt > 0
 
     def _encode_values(self, values: list[Any], rejected: Rejected) -> list[bytes]:
         unwritten: Rejected = {}
@@ -126,7 +150,7 @@ class Worker:
         begun = perf_counter()
         rows = records.fresh()
         unpacked = perf_counter()
-        path = HookedPath(self._context, self._plan, self.hooks)
+        path = HookedPath(self._context, self._plan, self.hooks, exact=self._is_exact(chunk))
         ok, failed = path.run(rows, chunk.start, chunk.lo, records.fresh)
         packing = perf_counter()
         if self._context.cell is not None:
@@ -164,6 +188,15 @@ class Worker:
         result.errors = (
             errors if error_encoder is None else error_encoder.join([error_encoder.encode(each) for each in errors])
         )
+
+
+def _plan(context: WorkerContext) -> Plan:
+    return compile_plan(context.schema_model, batch=context.use_batch_validation)
+
+
+def _hook_runner(context: WorkerContext) -> HookRunner:
+    hooks = [*context.pre_hooks, *context.post_hooks]
+    return HookRunner(hooks, context.concurrency, timeout=context.record_timeout, awaiter=context.awaiter)
 
 
 class ChunkRecords:
