@@ -153,7 +153,9 @@ def test_listing_imports_the_descriptions_and_no_backend(tmp_path: Path) -> None
         """,
         site=site,
     )
-    assert seen == [["heavy", "sync"], True, False]
+    names, described, imported = seen
+    assert {"heavy", "sync"} <= set(names)
+    assert (described, imported) == (True, False)
 
 
 def test_a_stranger_gets_its_options_by_its_own_model(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_a_misspelt_name_is_answered_with_near_ones() -> None:
 
 @pytest.mark.parametrize("name", ["", "qqqqqq", "manyhands_sync.plugin"])
 def test_a_name_like_no_other_is_answered_with_all(name: str) -> None:
-    with pytest.raises(UnknownBackend, match=r"known are sync$"):
+    with pytest.raises(UnknownBackend, match=r"known are (\w+, )*sync(, \w+)*$"):
         get_executor(name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -17,8 +18,9 @@ from manyhands.adapters.files import OutputFile, check_overlap
 from manyhands.cli.display import Display, make_display
 from manyhands.config.build import build_pipe
 from manyhands.config.load import load_job
-from manyhands.errors import ManyhandsError
+from manyhands.errors import ManyhandsError, UsageError
 from manyhands.pipe import Pipe
+from manyhands.plugins.registry import prepared
 from manyhands.report import FlowReport, RunStatus
 from manyhands.worker.tuning import tune_process
 
@@ -41,7 +43,12 @@ def run_job(
         UsageError: the job cannot run.
     """
     job = load_job(path, executor=executor, settings=settings)
-    pipe = build_pipe(path, job)
+    with prepared(job.executor.name, job.executor.options):
+        pipe = build_pipe(path, job)
+        return _run_pipe(path, pipe, progress=progress, report_file=report_file, strict=strict)
+
+
+def _run_pipe(path: Path, pipe: Pipe, *, progress: str, report_file: Path | None, strict: bool) -> int:
     tune_process()
     display = make_display(progress)
     try:
@@ -71,7 +78,7 @@ def _open_report(file: Path, job: Path, pipe: Pipe) -> OutputFile:
 def _run(pipe: Pipe, display: Display, output: OutputFile | None) -> tuple[FlowReport, bool]:
     """The final report, and whether something in the run did not come back."""
     try:
-        with _terminable():
+        with _logged(), _terminable():
             report = pipe.start()
             return report, not _watch(report, display)
     except BaseException:
@@ -95,7 +102,29 @@ def _watch(report: FlowReport, display: Display) -> bool:
         ended = False
     if not ended:
         report.end(RunStatus.ABORTED)
-    return ended
+    return ended and threading.active_count() == 1  # Python would wait for threads of the person's code
+
+
+class _ErrorStream(logging.Handler):
+    """Prints to whatever stderr is at the time: a display may have put itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message alone."""
+        _show(lambda: print(record.getMessage(), file=sys.stderr))
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What workers print, and warnings, go to stderr, above the progress display."""
+    logger, handler = logging.getLogger("manyhands"), _ErrorStream(logging.INFO)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -192,5 +221,5 @@ def _complain(report: FlowReport) -> None:
 
 def _exit_code(report: FlowReport, *, strict: bool) -> int:
     if report.status not in (RunStatus.COMPLETED, RunStatus.STOPPED):
-        return 1
+        return 2 if isinstance(report.exception, UsageError) else 1
     return 3 if report.dead or (strict and report.rejected) else 0

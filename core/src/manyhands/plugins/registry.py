@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal
@@ -28,7 +28,7 @@ from manyhands.plugins.spec import GROUP, PLUGIN_API, Backend, backends_of
 Kind = Literal["executor", "engine"]
 
 # What to install for the names of the backends that are released; nothing here is imported or preferred.
-_KNOWN: Final = {name: f"manyhands-{name}" for name in ("sync",)}
+_KNOWN: Final = {name: f"manyhands-{name}" for name in ("asyncio", "multiprocessing", "sync", "threads")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,23 @@ def get_executor(name: str, *, schema_model: type[Any] | None = None, **options:
     with suppress(AttributeError):  # for the report; a stranger's class need not take it
         executor.name = name  # type: ignore[attr-defined]  # no part of the protocol
     return executor
+
+
+def prepared(name: str, options: dict[str, Any]) -> AbstractContextManager[None]:
+    """Lets a backend do what is cheaper before anything of the person's is imported, and undo it at the end.
+
+    What is wrong with the backend or its options is left for `get_executor` to say.
+    """
+    try:
+        backend = find(name)
+        checked = check_options(backend, options)
+    except (BackendError, OptionsError):
+        return nullcontext()
+    if backend.prepare is None:
+        return nullcontext()
+    module, _, function = backend.prepare.partition(":")
+    prepares: AbstractContextManager[None] = getattr(importlib.import_module(module), function)(checked)
+    return prepares
 
 
 def _point(name: str) -> EntryPoint:

@@ -55,6 +55,9 @@ class Backend:
         load: `module:attribute` of its class, imported when it is chosen.
         options: the model that checks its options.
         capabilities: what it can do.
+        prepare: `module:function` that the command line calls with the options before it imports anything of the
+            person's, for what is cheaper then. It gives a context manager that lasts as long as the command. None:
+            there is nothing to do.
         plugin_api: the `PLUGIN_API` it was written for.
     """
 
@@ -63,6 +66,7 @@ class Backend:
     load: str
     options: type[BaseModel] = ExecutorOptions
     capabilities: Capabilities = Capabilities()  # noqa: RUF009  # frozen: all may share it
+    prepare: str | None = None
     plugin_api: int = PLUGIN_API
 
 

@@ -92,8 +92,8 @@ def _fork_server() -> EarlyServer:
             stream.flush()  # or the fork would have it too
         with held():
             pid = os.fork()
-        if pid == 0:
-            _serve(parent, control)
+            if pid == 0:
+                _serve(parent, control)
         ours.keep()
     return EarlyServer(pid, peer)
 
@@ -118,7 +118,6 @@ def _serve(parent: int, control: socket.socket) -> NoReturn:
         kept = os.dup2(control.detach(), 3)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         atexit._clear()  # noqa: SLF001  # what this program wants done at its end is not for its workers
-        signals.pthread_sigmask(signals.SIG_BLOCK, (signals.SIGINT, signals.SIGTERM))
         server.run(parent, kept)
     finally:
         os._exit(1)

@@ -28,6 +28,9 @@ _PATIENCE: Final = 60.0
 _END: Final = 5.0
 """Seconds that a server may take to end its children."""
 
+_LIVES: Final = 2
+"""So many servers in a row are replaced that end before they have forked: killed, or unable to start."""
+
 _DIRECTORY: Final[int] = os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
 _LOOK: Final = 0.002
 """Seconds between two looks at a child where its end cannot be waited for."""
@@ -49,12 +52,15 @@ class ForkServerLauncher:
 
     def start(self, main: str, fds: Sequence[int]) -> ForkedChild:
         """See `Launcher.start`."""
-        if self._server is not None:
-            try:
-                return self._server.fork(main, fds)
-            except ServerLost:
-                self.close()
-        self._server = ForkServer()
+        for _ in range(_LIVES):
+            with suppress(ServerLost):
+                return self._fork(main, fds)
+            self.close()
+        return self._fork(main, fds)
+
+    def _fork(self, main: str, fds: Sequence[int]) -> ForkedChild:
+        if self._server is None:
+            self._server = ForkServer()
         return self._server.fork(main, fds)
 
     def close(self) -> None:

@@ -1,0 +1,5 @@
+"""The multiprocessing backend of manyhands: chunks run in supervised worker processes."""
+
+from manyhands_multiprocessing.executor import MultiProcessingExecutor
+
+__all__ = ["MultiProcessingExecutor"]

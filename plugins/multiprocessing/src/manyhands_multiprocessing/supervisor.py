@@ -1,0 +1,313 @@
+"""One thread that starts the workers, gives them chunks, takes their results, and replaces those that die.
+
+    submit ─▶ waiting ─▶ Hand ═ pipe ═▶ worker process
+    future ◀─ result  ◀─ Hand ◀═ pipe ═     │
+                          └─ sentinel, output, board ─┘
+
+It owns the workers: nobody else touches them, and on Linux the kernel kills a worker when the thread that started it
+ends. Each has a pipe of its own, so it is known exactly which chunks it holds, and which of them it has begun.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from heapq import heapify, heappop, heapreplace
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from manyhands.chunks import Chunk, ChunkResult
+from manyhands.errors import ExecutorBroken, WorkerLost
+from manyhands.executor import Progress
+from manyhands.processes.launch import make_launcher
+from manyhands.worker.transport import load_result
+from manyhands_multiprocessing.board import Board
+from manyhands_multiprocessing.crew import Crew
+from manyhands_multiprocessing.hand import Hand, State, Task, Workshop
+from manyhands_multiprocessing.worker import Kind, load_error
+
+if TYPE_CHECKING:
+    from manyhands.processes.launch import StartMethod
+    from manyhands.processes.messages import Message
+
+_AHEAD_SECONDS: Final = 0.002
+_LONG_SECONDS: Final = 0.1
+_MOST_AHEAD: Final = 16
+_BUSY_GRACE_SECONDS: Final = 0.1
+_END_GRACE_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.02
+
+
+class Supervisor:
+    """The workers of one run, and what they have to do.
+
+    Args:
+        job: the job's context as bytes.
+        workers: how many.
+        start_method: how they start.
+        max_chunks: after so many chunks a worker is replaced; None: never.
+        batch_size: `max_hook_chunk_size` of the job.
+    """
+
+    def __init__(
+        self, job: bytes, workers: int, start_method: StartMethod, max_chunks: int | None, batch_size: int | None
+    ) -> None:
+        self._launcher = make_launcher(start_method)
+        self._board = Board.create(workers)
+        shop = Workshop(self._launcher, self._board, workers, job, batch_size)
+        self._selector = selectors.DefaultSelector()
+        self._crew = Crew(self._selector, shop, self._read, self._see_end)
+        self._workers = workers
+        self._max_chunks = max_chunks
+        self._places: dict[Future[ChunkResult], Hand] = {}
+        self._waiting: deque[Task] = deque()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._bell, self._rope = os.pipe()
+        self._hungry = False
+        self._chunk_seconds: float | None = None
+        self._ending: float | None = None
+        self._cancelled = False
+        self.started = threading.Event()
+        self.ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="manyhands-supervisor", daemon=True)
+
+    # For other threads.
+
+    def start(self) -> None:
+        """Start the workers; `started` tells when the first is ready, or none will be."""
+        self._thread.start()
+
+    @property
+    def error(self) -> Exception | None:
+        """Why there are no workers any more, if that is so."""
+        return self._crew.start_error if self.ended.is_set() and self._ending is None else None
+
+    def submit(self, chunk: Chunk) -> Future[ChunkResult]:
+        """Run a chunk as soon as a worker is free."""
+        future: Future[ChunkResult] = Future()
+        self._waiting.append((chunk, future))
+        if self._hungry:
+            self._hungry = False
+            self._ring()
+        if self.ended.is_set():
+            self._fail_waiting()
+        return future
+
+    @property
+    def ahead(self) -> int:
+        """How many chunks a worker should hold beside the one that it runs.
+
+        As many as it runs in two milliseconds, so that it need not wait for us. None where chunks are long or nothing
+        is known: they would wait for this worker while another has nothing to do.
+        """
+        seconds = self._chunk_seconds
+        if seconds is None or seconds > _LONG_SECONDS:
+            return 0
+        return min(max(int(_AHEAD_SECONDS / max(seconds, 1e-6)), 1), _MOST_AHEAD)
+
+    def progress(self, future: Future[ChunkResult]) -> Progress | None:
+        """Where a worker is in this chunk; None if it has not begun it."""
+        hand = self._places.get(future)
+        with suppress(IndexError):  # its result has come in between
+            if hand is not None and hand.held[0][1] is future:
+                return hand.progress()
+        return None
+
+    def evict(self, future: Future[ChunkResult]) -> None:
+        """Kill the worker that runs this chunk, if one does."""
+        self._order(lambda: self._evict(future))
+
+    def shutdown(self, *, cancel: bool) -> None:
+        """Let the workers end when everything is done, or at once."""
+        if cancel and not self.ended.is_set():
+            self._board.cancel()
+        self._order(lambda: self._end(cancel=cancel))
+
+    def close(self) -> None:
+        """Release everything, once it has ended.
+
+        Raises:
+            TeardownError: the teardown of a hook failed in a worker.
+        """
+        self._thread.join()
+        self._board.close()
+        for pipe in (self._bell, self._rope):
+            os.close(pipe)
+        if self._crew.teardown_error is not None and not self._cancelled:
+            raise self._crew.teardown_error
+
+    def _order(self, order: Callable[[], None]) -> None:
+        self._orders.append(order)
+        self._ring()
+
+    def _ring(self) -> None:
+        with suppress(BlockingIOError):  # it is ringing
+            os.write(self._rope, b"!")
+
+    # For the supervisor's own thread.
+
+    def _run(self) -> None:
+        # ^C and the like are for the program's other threads; workers inherit this until they have handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            self._open()
+            while self._crew.hands:
+                self._turn()
+        except BaseException as error:  # nobody may wait for a supervisor that is gone
+            reason = f"the supervisor of the workers failed: {type(error).__name__}: {error}"
+            self._crew.start_error = ExecutorBroken(reason)
+            raise
+        finally:
+            self._close()
+
+    def _open(self) -> None:
+        for pipe in (self._bell, self._rope):
+            os.set_blocking(pipe, False)
+        self._selector.register(self._bell, selectors.EVENT_READ, self._hear_bell)
+        for number in range(self._workers):
+            self._crew.hire(number)
+
+    def _turn(self) -> None:
+        while self._orders:
+            self._orders.popleft()()
+        self._hand_out()
+        if self._ending is not None:
+            self._press(monotonic() - self._ending)
+        for key, _ in self._selector.select(self._patience()):
+            key.data()
+        self._hungry = False
+
+    def _patience(self) -> float | None:
+        """Seconds to sleep."""
+        if self._orders:
+            return 0.0
+        # Whoever submits rings the bell only when a worker is short of work: each time costs both of us a turn.
+        few = (2 + self.ahead) // 2
+        self._hungry = any(self._room(hand) > 0 and len(hand.held) <= few for hand in self._crew.hands.values())
+        if self._waiting and self._hungry:  # it came before that was said
+            return 0.0
+        return _LOOK_SECONDS if self._cancelled else None
+
+    def _hear_bell(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._bell, 4096)
+
+    def _room(self, hand: Hand) -> int:
+        if hand.state is not State.READY or hand.evicted is not None:
+            return 0
+        room = 1 + self.ahead - len(hand.held)
+        return room if self._max_chunks is None else min(room, self._max_chunks - hand.taken)
+
+    def _hand_out(self) -> None:
+        """Give waiting chunks to the workers, first to those that hold least."""
+        free = [(len(hand.held), hand.number) for hand in self._crew.hands.values() if self._room(hand) > 0]
+        heapify(free)
+        served: set[Hand] = set()
+        while self._waiting and free:
+            held, number = free[0]
+            hand = self._crew.hands[number]
+            task = self._waiting.popleft()
+            self._places[task[1]] = hand
+            hand.give(task)
+            served.add(hand)
+            heapreplace(free, (held + 1, number)) if self._room(hand) > 0 else heappop(free)
+        for hand in served:
+            self._crew.write(hand)
+
+    def _read(self, hand: Hand) -> None:
+        for message in hand.read():
+            self._take(message, hand)
+
+    def _take(self, message: Message, hand: Hand) -> None:
+        if message.kind == Kind.READY:
+            hand.be_ready()
+            self.started.set()
+        elif message.kind == Kind.RESULT:
+            self._take_result(message, self._settle(hand))
+        elif message.kind == Kind.FAILED:
+            self._settle(hand).set_exception(load_error(message.header))
+        elif message.header:
+            self._crew.take_error(hand, load_error(message.header))
+        else:
+            hand.state = State.ENDED
+        if self._max_chunks is not None and hand.taken >= self._max_chunks and not hand.held:
+            self._stop(hand)
+
+    def _take_result(self, message: Message, future: Future[ChunkResult]) -> None:
+        try:
+            result = load_result(message.header, message.parts)
+        except Exception as error:  # noqa: BLE001  # an Enum, say, of a module that only the worker could import
+            future.set_exception(error)
+        else:
+            self._learn(sum(result.stages.values()))
+            future.set_result(result)
+
+    def _settle(self, hand: Hand) -> Future[ChunkResult]:
+        _, future = hand.settle()
+        del self._places[future]
+        return future
+
+    def _learn(self, took: float) -> None:
+        """How long chunks take: a mean in which the last one counts a quarter."""
+        before = self._chunk_seconds
+        self._chunk_seconds = took if before is None else 0.75 * before + 0.25 * took
+
+    def _evict(self, future: Future[ChunkResult]) -> None:
+        hand = self._places.get(future)
+        if hand is not None and hand.held[0][1] is future:
+            hand.evicted = future
+            hand.child.kill()
+
+    def _see_end(self, hand: Hand) -> None:
+        """A worker has ended: what it held goes to others, except for what it died of."""
+        self._read(hand)  # results may have come before
+        task, progress = hand.begun, hand.progress()
+        ended = self._crew.dismiss(hand)
+        if task is not None and hand.evicted in (None, task[1]):  # else we killed it for what was done by then
+            self._settle(hand).set_exception(WorkerLost(ended.code, ended.signal, progress))
+        for other in reversed(hand.held):
+            del self._places[other[1]]
+            self._waiting.appendleft(other)
+        self._crew.replace(hand, ended, wanted=not self._cancelled and (self._ending is None or bool(self._waiting)))
+
+    def _end(self, *, cancel: bool) -> None:
+        self._ending = self._ending or monotonic()
+        self._cancelled = self._cancelled or cancel
+
+    def _press(self, since: float) -> None:
+        """Stop who has nothing more to do; on an aborted run, kill who is still at work, or cannot finish."""
+        for hand in self._crew.hands.values():
+            if self._cancelled or not (self._waiting or hand.held):
+                self._stop(hand)
+            if self._cancelled and since > (_BUSY_GRACE_SECONDS if hand.progress() else _END_GRACE_SECONDS):
+                hand.child.kill()
+
+    def _stop(self, hand: Hand) -> None:
+        hand.stop()
+        self._crew.write(hand)
+
+    def _close(self) -> None:
+        for hand in list(self._crew.hands.values()):
+            self._crew.dismiss(hand)
+            self._waiting.extend(hand.held)
+        self._launcher.close()
+        self._selector.close()
+        self.ended.set()
+        self.started.set()
+        self._fail_waiting()
+
+    def _fail_waiting(self) -> None:
+        """What nobody will run: cancelled, or failed if there should have been workers."""
+        with suppress(IndexError):
+            while True:
+                _, future = self._waiting.popleft()
+                if self.error is None:
+                    future.cancel()
+                else:
+                    future.set_exception(ExecutorBroken(f"there are no workers any more: {self.error}"))
