@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from manyhands.chunks import Chunk as Chunk
     from manyhands.chunks import ChunkKind as ChunkKind
     from manyhands.chunks import ChunkResult as ChunkResult
-    from manyhands.driver.loop import RunOptions as RunOptions
+    from manyhands.driver.options import RunOptions as RunOptions
     from manyhands.engine import Engine as Engine
     from manyhands.errors import ManyhandsError as ManyhandsError
     from manyhands.executor import BaseExecutor as BaseExecutor
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from manyhands.plugins.spec import ExecutorOptions as ExecutorOptions
     from manyhands.plugins.spec import ProcessExecutorOptions as ProcessExecutorOptions
     from manyhands.plugins.spec import hookimpl as hookimpl
+    from manyhands.pool import Pool as Pool
     from manyhands.records import Entry as Entry
     from manyhands.records import EntryStatus as EntryStatus
     from manyhands.records import Outcome as Outcome
@@ -54,7 +55,7 @@ _HOMES = {
     "adapters.memory": ("MemoryOutputAdapter", "NullOutputAdapter"),
     "adapters.python": ("IterableInputAdapter",),
     "chunks": ("Chunk", "ChunkKind", "ChunkResult"),
-    "driver.loop": ("RunOptions",),
+    "driver.options": ("RunOptions",),
     "engine": ("Engine",),
     "errors": ("ManyhandsError",),
     "executor": ("BaseExecutor", "Capabilities", "Executor", "Progress"),
@@ -62,6 +63,7 @@ _HOMES = {
     "pipe": ("Pipe",),
     "plugins.registry": ("get_executor",),
     "plugins.spec": ("Backend", "ExecutorOptions", "ProcessExecutorOptions", "hookimpl"),
+    "pool": ("Pool",),
     "records": ("Entry", "EntryStatus", "Outcome"),
     "report": ("FlowReport", "RunStatus"),
     "worker.context": ("WorkerContext",),

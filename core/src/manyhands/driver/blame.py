@@ -91,8 +91,9 @@ def judge_timeout(attempt: Attempt, late: RecordTimeout, budget: Budget) -> Verd
     chunk = attempt.chunk
     if not budget.replayable:
         return Verdict(given_up=[(chunk.lo, chunk.hi)])
-    verdict = Verdict(again=[Attempt(part) for part in _around(chunk, late.records)])
-    for lo, hi in late.records:
+    suspects = _within(chunk, late.records)
+    verdict = Verdict(again=[Attempt(part) for part in _around(chunk, suspects)])
+    for lo, hi in suspects:
         if hi - lo > 1:
             verdict.again += [attempt.part(part) for part in _parts(lo, hi, _PARTS)]
         elif attempt.timeouts < budget.timeouts:
@@ -112,8 +113,13 @@ def _suspects(attempt: Attempt, lost: WorkerLost) -> Span:
     chunk = attempt.chunk
     if lost.progress is None:
         return chunk.lo, chunk.hi
-    lo, hi = max(lost.progress.lo, chunk.lo), min(lost.progress.hi, chunk.hi)
-    return (lo, hi) if lo < hi else (chunk.lo, chunk.hi)
+    return _within(chunk, [(lost.progress.lo, lost.progress.hi)])[0]
+
+
+def _within(chunk: Chunk, spans: Sequence[Span]) -> list[Span]:
+    """The parts of the spans that the range holds; all of it where they hold nothing of it."""
+    cut = [(max(lo, chunk.lo), min(hi, chunk.hi)) for lo, hi in spans]
+    return [(lo, hi) for lo, hi in cut if lo < hi] or [(chunk.lo, chunk.hi)]
 
 
 def _around(chunk: Chunk, suspects: Sequence[Span]) -> Iterator[Chunk]:

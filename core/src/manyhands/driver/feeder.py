@@ -34,6 +34,8 @@ _LOOKS: Final = 20
 _LOOK_SECONDS: Final = 0.0025
 _IDLE_SECONDS: Final = 0.05
 _AHEAD: Final = 2
+_AHEAD_RECORDS: Final = 64
+"""Where chunks are so small that more of them hold so many records: handing over each one costs two threads a turn."""
 _JOIN_SECONDS: Final = 0.5
 
 
@@ -69,6 +71,7 @@ class Feeder:
         self._first = adapter.skip_rows
         self._last = None if adapter.limit is None else adapter.skip_rows + adapter.limit
         self._chunksize = chunksize
+        self._ahead = max(_AHEAD, _AHEAD_RECORDS // chunksize) if chunksize else _AHEAD
         self._nbytes = nbytes
         self._packed = packed
         self._compression: Compression = compression if packed else None
@@ -100,8 +103,10 @@ class Feeder:
                 self._cut_partial()
             if not self._ready:
                 return None
-            self._changed.notify()
-            return self._ready.popleft()
+            chunk = self._ready.popleft()
+            if len(self._ready) <= self._ahead // 2:
+                self._changed.notify()
+            return chunk
 
     @property
     def exhausted(self) -> bool:
@@ -294,9 +299,9 @@ class Feeder:
     def _wait_for_room(self) -> None:
         """Read only a little ahead of the driver; the lock is held, and given up while waiting."""
         self._spend()
-        if len(self._ready) >= _AHEAD:
+        if len(self._ready) >= self._ahead:
             self._wake()
-        while len(self._ready) >= _AHEAD and not self._closing:
+        while len(self._ready) >= self._ahead and not self._closing:
             self._changed.wait()
         self._begun = perf_counter()
         if self._closing:
