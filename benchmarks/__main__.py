@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import floors, report
-from benchmarks.cases import GROUPS, Group, Options, UsageError, build, has_zoopipe
+from benchmarks.cases import Group, Options, UsageError, can_import
+from benchmarks.groups import GROUPS, build
 from benchmarks.measure import CaseFailed
 from benchmarks.rounds import Measured, run_group
 
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("groups", nargs="*", metavar="GROUP", help=f"what to measure, default all: {', '.join(GROUPS)}")
-    add("--rows", type=int, default=1_000_000, help="rows of each case (default 1,000,000)")
+    add("--rows", type=int, default=1_000_000, help="rows, or calls, of each case (default 1,000,000)")
     add("--memory-rows", type=int, default=1_000_000, help="rows of the memory group's smaller case")
     add("--rounds", type=int, default=5, help="how often each case runs (default 5)")
     add("--executors", default="sync", help="backends of manyhands, with commas (default sync)")
@@ -93,7 +94,7 @@ def _own_folder(cache: Path) -> None:
 
 def _options(asked: argparse.Namespace, work: Path) -> Options:
     zoopipe = asked.zoopipe_python.absolute()
-    if not has_zoopipe(zoopipe):
+    if not can_import(zoopipe, "zoopipe"):
         print(f"without zoopipe: {zoopipe} cannot import it (pip install zoopipe, or say --zoopipe-python PATH)")
         zoopipe = None
     return Options(

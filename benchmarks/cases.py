@@ -1,4 +1,4 @@
-"""What is measured: groups of cases that are run in turn and compared with each other."""
+"""What is measured: one process each, made ready to run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from benchmarks.data import Dataset, Kind, ensure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from benchmarks.data import Dataset, ensure
 
 CHILDREN = Path(__file__).parent / "children"
 GOOD = "out/good.jsonl"
 BAD = "out/bad.jsonl"
+SECONDS = "out/seconds"
 
 
 class UsageError(Exception):
@@ -48,6 +45,11 @@ class Options:
     cache: Path
     work: Path
 
+    @property
+    def python(self) -> Path:
+        """The interpreter beside the manyhands command."""
+        return self.manyhands.with_name(Path(sys.executable).name)
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -57,10 +59,12 @@ class Case:
         name: unique in its group.
         command: run in `folder`, with an empty folder `out` in it.
         folder: its own.
-        rows: how many records it reads; 0 for a process that reads and writes nothing.
+        rows: how many records it reads, or calls it makes; 0 for a process that does neither.
         bad_rows: how many of them belong into the error output.
         same_bytes: its output equals that of the group's other cases that say so.
         leave_out_bad: compare its output without the rows that are bad in the other case's input.
+        may_miscount: its output may have so many rows more or fewer.
+        own_clock: it checks its results itself, and writes only how long its work took, to `out/seconds`.
     """
 
     name: str
@@ -70,6 +74,8 @@ class Case:
     bad_rows: int = 0
     same_bytes: bool = False
     leave_out_bad: bool = False
+    may_miscount: int = 0
+    own_clock: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +97,6 @@ class Group:
     cases: tuple[Case, ...]
 
 
-def build(name: str, options: Options) -> Group:
-    """The group of this name, with its inputs and job files in place.
-
-    Raises:
-        UsageError: the manyhands command is missing, although the group has a case for it.
-    """
-    if not options.manyhands.is_file():
-        raise UsageError(f"there is no manyhands command at {options.manyhands}; install it or say --manyhands PATH")
-    return GROUPS[name](options)
-
-
-def has_zoopipe(python: Path) -> bool:
-    """Whether this interpreter can import the zoopipe release."""
-    try:
-        done = subprocess.run([python, "-c", "import zoopipe"], check=False, capture_output=True)
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """What the cases of a group have in common."""
@@ -120,74 +106,65 @@ class Job:
     hook: bool = False
 
 
-def _loops(options: Options, kind: Kind, *, hook: bool) -> Group:
-    """One job by manyhands, by hand, and by the zoopipe release."""
-    job = Job(f"{kind}-hook" if hook else kind, Dataset(kind, options.rows), hook)
-    cases = [_manyhands(options, job, executor) for executor in options.executors]
-    cases += [_by_hand(options, job, "hand-tuned", "--tuned"), _by_hand(options, job, "hand-stock")]
-    if options.zoopipe_python:
-        cases.append(_zoopipe(options, job))
-    title = f"{options.rows:,} rows of 6 columns, {kind.upper()} to model to JSONL" + (", Python post hook" * hook)
-    return Group(job.group, title, "hand-tuned", options.rounds, tuple(cases))
+def can_import(python: Path, module: str) -> bool:
+    """Whether this interpreter has the module."""
+    try:
+        done = subprocess.run([python, "-c", f"import {module}"], check=False, capture_output=True)
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
-def _bad(options: Options) -> Group:
-    """One row in a hundred is rejected."""
-    clean, dirty = (Job("bad", Dataset("csv", options.rows, bad)) for bad in (False, True))
-    cases: list[Case] = []
-    for executor in options.executors:
-        cases.append(replace(_manyhands(options, clean, executor, "-clean"), leave_out_bad=True))
-        cases.append(_manyhands(options, dirty, executor))
-    title = f"{options.rows:,} rows of CSV, one in a hundred bad"
-    return Group("bad", title, cases[0].name, options.rounds, tuple(cases))
-
-
-def _memory(options: Options) -> Group:
-    """The same job on ten times the rows. Memory varies so little that one round does."""
-    small, large = (Job("memory", Dataset("csv", options.memory_rows * times)) for times in (1, 10))
-    cases: list[Case] = []
-    for executor in options.executors:
-        cases += [_manyhands(options, small, executor), _manyhands(options, large, executor, "-10x")]
-    title = f"peak memory, CSV, {small.dataset.rows:,} and {large.dataset.rows:,} rows"
-    compared = (replace(case, same_bytes=False) for case in cases)
-    return Group("memory", title, cases[0].name, 1, tuple(compared))
-
-
-def _startup(options: Options) -> Group:
-    """How long it takes until anything happens; runs so short need more rounds."""
-    python = str(options.manyhands.with_name(Path(sys.executable).name))
-    commands = {
-        "bare": (python, "-c", "pass"),
-        "import": (python, "-c", "import manyhands"),
-        "version": (str(options.manyhands), "--version"),
-    }
-    cases = tuple(Case(name, command, _folder(options, "startup", name)) for name, command in commands.items())
-    return Group("startup", "start of the interpreter, the import and the command", "bare", 4 * options.rounds, cases)
-
-
-def _manyhands(options: Options, job: Job, executor: str, suffix: str = "") -> Case:
-    """`manyhands run` as a person would type it."""
+def manyhands(options: Options, job: Job, executor: str, suffix: str = "", **settings: int) -> Case:
+    """`manyhands run` as a person would type it; `settings` are those of the backend."""
     name = f"manyhands-{executor}{suffix}"
-    folder = _folder(options, job.group, name)
+    folder = folder_of(options, job.group, name)
     for module in ("rows.py", "hooks.py"):
         shutil.copyfile(CHILDREN / module, folder / module)
-    (folder / "job.toml").write_text(_job_file(_source(options, job), executor, job), encoding="utf-8")
+    (folder / "job.toml").write_text(_job_file(_source(options, job), job, executor, settings), encoding="utf-8")
     command = (str(options.manyhands), "run", "job.toml", "--progress", "none")
     return Case(name, command, folder, job.dataset.rows, job.dataset.bad_rows, same_bytes=True)
 
 
-def _by_hand(options: Options, job: Job, name: str, *flags: str) -> Case:
+def by_hand(options: Options, job: Job, name: str, *flags: str) -> Case:
     """The loop written for this job, by the interpreter that runs the benchmark."""
     script = str(CHILDREN / "hand_loop.py")
     command = (sys.executable, script, job.dataset.kind, str(_source(options, job)), GOOD, *_hook_flag(job), *flags)
-    return Case(name, command, _folder(options, job.group, name), job.dataset.rows, same_bytes=True)
+    return Case(name, command, folder_of(options, job.group, name), job.dataset.rows, same_bytes=True)
 
 
-def _zoopipe(options: Options, job: Job) -> Case:
-    """The zoopipe release; it writes datetimes differently, so only its rows are counted."""
-    script, source = str(CHILDREN / "zoopipe_pipe.py"), str(_source(options, job))
-    command = (str(options.zoopipe_python), script, job.dataset.kind, source, GOOD, BAD, *_hook_flag(job))
-    return Case("zoopipe", command, _folder(options, job.group, "zoopipe"), job.dataset.rows)
+def process_pool(options: Options, job: Job, processes: int) -> Case:
+    """The same loop over processes of the standard library."""
+    name, script = "pool-msgpack", str(CHILDREN / "process_pool.py")
+    command = (sys.executable, script, str(_source(options, job)), GOOD, str(processes))
+    return Case(name, command, folder_of(options, job.group, name), job.dataset.rows, same_bytes=True)
+
+
+def zoopipe(options: Options, job: Job, processes: int = 1) -> Case:
+    """The zoopipe release; it writes datetimes differently, so only its rows are counted.
+
+    Where it cuts a file in two it may write the row at the cut twice, or lose it.
+    """
+    name = "zoopipe" if processes == 1 else f"zoopipe-{processes}"
+    script, files = str(CHILDREN / "zoopipe_pipe.py"), (str(_source(options, job)), GOOD, BAD)
+    command = (str(options.zoopipe_python), script, job.dataset.kind, *files, str(processes), *_hook_flag(job))
+    folder = folder_of(options, job.group, name)
+    return Case(name, command, folder, job.dataset.rows, may_miscount=processes - 1)
+
+
+def mapped(options: Options, group: str, tool: str, calls: int, chunksize: int | None = None) -> Case:
+    """Function calls by a pool that is up: by its own clock, or its start would be most of what is measured."""
+    size = () if chunksize is None else (str(chunksize),)
+    command = (str(options.python), str(CHILDREN / "maps.py"), tool, str(calls), *size)
+    name = "-".join((tool, *size))
+    return Case(name, command, folder_of(options, group, name), calls, own_clock=True)
+
+
+def folder_of(options: Options, group: str, name: str) -> Path:
+    """A folder for this case, new."""
+    folder = options.work / group / name
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _source(options: Options, job: Job) -> Path:
@@ -198,15 +175,10 @@ def _hook_flag(job: Job) -> tuple[str, ...]:
     return ("--hook",) if job.hook else ()
 
 
-def _folder(options: Options, group: str, name: str) -> Path:
-    folder = options.work / group / name
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _job_file(source: Path, executor: str, job: Job) -> str:
+def _job_file(source: Path, job: Job, executor: str, settings: dict[str, int]) -> str:
     """The job file. A JSON string is a TOML string too."""
     post = ["hooks:Domain"] if job.hook else []
+    lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
     return f"""\
 [input]
 adapter = "{job.dataset.kind}"
@@ -223,15 +195,5 @@ adapter = "jsonl"
 path = "{BAD}"
 [executor]
 name = "{executor}"
+{lines}
 """
-
-
-GROUPS: dict[str, Callable[[Options], Group]] = {
-    "csv": lambda options: _loops(options, "csv", hook=False),
-    "csv-hook": lambda options: _loops(options, "csv", hook=True),
-    "jsonl": lambda options: _loops(options, "jsonl", hook=False),
-    "jsonl-hook": lambda options: _loops(options, "jsonl", hook=True),
-    "bad": _bad,
-    "memory": _memory,
-    "startup": _startup,
-}

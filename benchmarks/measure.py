@@ -25,7 +25,7 @@ class Sample:
     """What one process cost.
 
     Attributes:
-        seconds: from its start until it was gone.
+        seconds: from its start until it was gone, or what it measured itself.
         cpu_seconds: of itself and the processes it waited for.
         peak_mb: the most memory that it, or one of those processes, had resident.
         others: how many CPUs everything else on the machine kept busy meanwhile; None where the system does not say.

@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 BUSY = 0.1
 """More than so many CPUs busy with something else make numbers doubtful."""
-PACKAGES = ("manyhands-core", "manyhands-sync", "pydantic", "pydantic-core", "zoopipe")
+PACKAGES = (
+    "manyhands-core",
+    "manyhands-asyncio",
+    "manyhands-multiprocessing",
+    "manyhands-sync",
+    "manyhands-threads",
+    "msgpack",
+    "pydantic",
+    "pydantic-core",
+    "zoopipe",
+)
 
 
 def table(group: Group, results: Mapping[str, Measured]) -> str:

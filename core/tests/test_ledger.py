@@ -19,7 +19,10 @@ from manyhands.errors import ProtocolError
 
 from .support import ScriptedExecutor, wait_until
 
-FEEDER_CHUNKS = 2
+
+def feeder_chunks(size: int) -> int:
+    """How many chunks of so many records the feeder holds."""
+    return max(2, 64 // size)
 
 
 def chunk(sequence: int, size: int = 4, **bounds: int) -> Chunk:
@@ -90,7 +93,8 @@ def watched_source(written: Callable[[], int], ahead: list[int]) -> Iterator[Any
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_slow_head_holds_an_endless_source_at_the_window(slots: int, window: int, size: int) -> None:
     opened, ahead, output = threading.Event(), list[int](), MemoryOutputAdapter()
-    most = (window + FEEDER_CHUNKS) * size
+    # The feeder goes on when half of its chunks are taken.
+    least, most = ((window + chunks) * size for chunks in (feeder_chunks(size) // 2, feeder_chunks(size)))
     gate: Callable[[Chunk], object] = lambda chunk: opened.wait() if chunk.sequence == 0 else None  # noqa: E731
     pipe = Pipe(
         IterableInputAdapter(watched_source(lambda: len(output.results), ahead)),
@@ -100,11 +104,11 @@ def test_a_slow_head_holds_an_endless_source_at_the_window(slots: int, window: i
     with pipe:
         report = pipe.start()
         try:
-            wait_until(lambda: len(ahead) == most)
+            wait_until(lambda: len(ahead) >= least)
         finally:
             opened.set()
         wait_until(lambda: report.ok > 20 * most)
-    assert max(ahead) == most
+    assert least <= max(ahead) <= most
     assert report.counts["in"] == report.counts["ok"] + report.counts["cancelled"]
 
 
@@ -115,4 +119,4 @@ def test_the_byte_bound_holds_reading_up_before_the_window_is_full(monkeypatch: 
     executor = ScriptedExecutor(slots=4, chunksize=size, remote=True)
     report = Pipe(IterableInputAdapter(source), output, executor=executor).run()
     assert report.ok == 400
-    assert max(ahead) <= (1 + FEEDER_CHUNKS) * size
+    assert max(ahead) <= (1 + feeder_chunks(size)) * size

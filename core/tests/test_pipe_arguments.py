@@ -67,8 +67,9 @@ def test_a_bad_argument_is_refused_by_name(arguments: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"chunksize": 0}, "chunksize must be None or a number from 1, not 0"),
-        ({"chunksize": 2.5}, "chunksize must be None or a number from 1, not 2.5"),
+        ({"chunksize": 0}, "chunksize must be None or a number from 1 to 16777216, not 0"),
+        ({"chunksize": 1 << 25}, "chunksize must be None or a number from 1 to 16777216, not 33554432"),
+        ({"chunksize": 2.5}, "chunksize must be None or a number from 1 to 16777216, not 2.5"),
         ({"compression": "zip"}, "compression must be None or 'lz4', not 'zip'"),
     ],
 )

@@ -124,7 +124,7 @@ def test_a_record_without_a_written_form_is_rejected_as_by_a_run(tmp_path: Path)
 def test_an_endless_source_is_read_only_a_bounded_distance_ahead(executor: BaseExecutor) -> None:
     # Besides the window and the feeder's chunks: the chunk being handed out, and what is handed out and not taken.
     read, slots, size = list[int](), executor.slots(), 7
-    most = (2 * slots + 2 + 2 + 1) * size + sink._STREAM_AHEAD
+    most = (2 * slots + 2 + 64 // size + 1) * size + sink._STREAM_AHEAD
     entries = pipe_of(counted(read), executor).stream()
     for taken in range(1, 600):
         assert next(entries)["position"] == taken - 1
