@@ -251,6 +251,8 @@ class Dispatcher:
             self.ledger.bury(self._bury(attempt.chunk, lo, hi, error))
             if isinstance(error, WorkerLost | RecordTimeout):
                 self._tell_dead(attempt, lo, hi, error)
+            else:
+                self._observers.emit(ChunkDone, attempt.chunk.sequence, lo, hi, 0, hi - lo, 0, "", {})
 
     def _tell_dead(self, attempt: Attempt, lo: int, hi: int, error: WorkerLost | RecordTimeout) -> None:
         stage = error.stage

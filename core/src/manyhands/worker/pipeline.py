@@ -52,9 +52,12 @@ def process_chunk_on_worker(chunk: Chunk, context: WorkerContext) -> ChunkResult
         return context.worker.process(chunk)
     cell.begin(chunk)
     try:
-        return context.worker.process(chunk)
-    finally:
+        result = context.worker.process(chunk)
+    except Exception:
         cell.end()
+        raise
+    cell.end()  # not if it ends by anything else, which kills the worker: where that was must stay to be seen
+    return result
 
 
 class Worker:

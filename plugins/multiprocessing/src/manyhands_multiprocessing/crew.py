@@ -6,6 +6,7 @@ import logging
 import selectors
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from manyhands.errors import ManyhandsError, TeardownError, WorkerInitError, WorkerLost
@@ -19,7 +20,8 @@ _log: Final = logging.getLogger("manyhands")
 _FUTILE_LIVES: Final = 3
 """So many workers in a row that died before they did anything, and no more are started."""
 
-Event = tuple[selectors.SelectorKey, int]
+_EXIT_SECONDS: Final = 1.0
+
 Heard = Callable[[Hand], object]
 
 
@@ -75,7 +77,7 @@ class Crew:
             self._give_up(error)
         elif isinstance(error, TeardownError):
             self.teardown_error = self.teardown_error or error
-        hand.state = State.ENDED
+        hand.be_ended()
 
     def dismiss(self, hand: Hand) -> Exit:
         """Release everything of a worker; how it ended."""
@@ -84,6 +86,19 @@ class Crew:
                 self._selector.unregister(source)
         del self.hands[hand.number]
         return hand.bury()
+
+    @property
+    def has_leaving(self) -> bool:
+        """A worker has said that it is through, and its process has not ended."""
+        return any(hand.ended_at is not None for hand in self.hands.values())
+
+    def see_out(self) -> None:
+        """End workers that are through and do not exit: code of the person's has left a thread that does not end."""
+        for hand in self.hands.values():
+            if hand.ended_at is not None and monotonic() - hand.ended_at > _EXIT_SECONDS:
+                _log.warning("worker %d does not exit: a hook has left a thread behind; it is killed", hand.child.pid)
+                hand.child.kill()
+                hand.ended_at = None
 
     def replace(self, hand: Hand, ended: Exit, *, wanted: bool) -> None:
         """Put another worker in the place of one that has ended.

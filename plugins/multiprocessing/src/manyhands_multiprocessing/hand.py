@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import msgpack
@@ -85,6 +86,7 @@ class Hand:
         self.evicted: Future[ChunkResult] | None = None
         self.was_ready: bool = False
         self.is_watched: bool = False
+        self.ended_at: float | None = None
         self._shop = shop
         self._unframer = Unframer()
         self._unsent: deque[memoryview] = deque()
@@ -136,6 +138,10 @@ class Hand:
         self.was_ready = True
         if self.state is State.STARTING:
             self.state = State.READY
+
+    def be_ended(self) -> None:
+        """It has said that it is through; all that is left to it is to exit."""
+        self.state, self.ended_at = State.ENDED, monotonic()
 
     def give(self, task: Task) -> None:
         """A chunk for it, that `write` sends."""

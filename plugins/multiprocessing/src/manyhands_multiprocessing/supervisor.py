@@ -179,6 +179,7 @@ class Supervisor:
         self._hand_out()
         if self._ending is not None:
             self._press(monotonic() - self._ending)
+        self._crew.see_out()
         for key, _ in self._selector.select(self._patience()):
             key.data()
         self._hungry = False
@@ -192,7 +193,7 @@ class Supervisor:
         self._hungry = any(self._room(hand) > 0 and len(hand.held) <= few for hand in self._crew.hands.values())
         if self._waiting and self._hungry:  # it came before that was said
             return 0.0
-        return _LOOK_SECONDS if self._cancelled else None
+        return _LOOK_SECONDS if self._cancelled or self._crew.has_leaving else None
 
     def _hear_bell(self) -> None:
         with suppress(BlockingIOError):
@@ -235,7 +236,7 @@ class Supervisor:
         elif message.header:
             self._crew.take_error(hand, load_error(message.header))
         else:
-            hand.state = State.ENDED
+            hand.be_ended()
         if self._max_chunks is not None and hand.taken >= self._max_chunks and not hand.held:
             self._stop(hand)
 

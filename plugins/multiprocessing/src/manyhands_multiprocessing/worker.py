@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
@@ -74,6 +75,7 @@ class _Worker:
         self._board = Board(shared, count)
         self._job = job.parts[0]
         self._begun = 0
+        self._pid = os.getpid()
 
     def work(self, messages: Iterator[Message]) -> None:
         try:
@@ -118,6 +120,10 @@ class _Worker:
             self._send(Kind.ENDED)
 
     def _send(self, kind: Kind, header: Buffer = b"", first: Buffer = b"", second: Buffer = b"") -> None:
+        if os.getpid() != self._pid:
+            sys.stderr.write("a process that a hook has forked came back from the hook; it is ended\n")
+            sys.stderr.flush()
+            os._exit(1)
         write_all(self._outbox, frame(kind, header, first, second))
 
 
