@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from manyhands import errors
-from manyhands.errors import DecodeError, ManyhandsError, RecordError, WorkerLost
+from manyhands.errors import DecodeError, ManyhandsError, RecordError, RecordTimeout, WorkerLost
 from manyhands.executor import Progress
 from manyhands.records import EntryStatus, new_entry
 
@@ -34,7 +34,10 @@ def test_the_docstring_draws_the_tree() -> None:
     assert drawn() == tree | {"ManyhandsError": ""}
 
 
-@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls is not WorkerLost], ids=lambda cls: cls.__name__)
+PLAIN = [cls for cls in CLASSES if cls not in (WorkerLost, RecordTimeout)]
+
+
+@pytest.mark.parametrize("cls", PLAIN, ids=lambda cls: cls.__name__)
 def test_every_error_survives_pickling(cls: type[ManyhandsError]) -> None:
     again = pickle.loads(pickle.dumps(cls("words")))
     assert (type(again), str(again)) == (cls, "words")
@@ -65,6 +68,12 @@ def test_a_lost_worker_is_told_in_the_same_words_everywhere(lost: WorkerLost, wo
     again = pickle.loads(pickle.dumps(lost))
     assert str(lost) == str(again) == words
     assert (again.exitcode, again.signal, again.progress) == (lost.exitcode, lost.signal, lost.progress)
+
+
+def test_a_timeout_is_told_in_the_same_words_everywhere() -> None:
+    again = pickle.loads(pickle.dumps(RecordTimeout([(3, 4)], "pre")))
+    assert str(again) == "took longer than record_timeout allows in stage pre"
+    assert (again.records, again.stage, again.limit, again.cause) == ([(3, 4)], "pre", "record_timeout", "timeout")
 
 
 def test_a_new_entry_is_a_plain_dict_that_shares_nothing() -> None:

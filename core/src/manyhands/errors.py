@@ -132,19 +132,27 @@ class WorkerLost(ManyhandsError):
         exitcode: the exit status, if it exited by itself.
         signal: the number of the signal that killed it, if one did.
         progress: how far it had come; None when the backend cannot tell.
+        reason: why the backend itself ended it, if it did.
     """
 
     def __init__(
-        self, exitcode: int | None = None, signal: int | None = None, progress: Progress | None = None
+        self,
+        exitcode: int | None = None,
+        signal: int | None = None,
+        progress: Progress | None = None,
+        reason: str | None = None,
     ) -> None:
-        super().__init__(exitcode, signal, progress)
+        super().__init__(exitcode, signal, progress, reason)
         self.exitcode = exitcode
         self.signal = signal
         self.progress = progress
+        self.reason = reason
 
     @property
     def cause(self) -> str:
         """`SIGKILL`, `exit code 3`, or `unknown cause`: the same words on every backend."""
+        if self.reason is not None:
+            return self.reason
         if self.signal is not None:
             return _signal_name(self.signal)
         return "unknown cause" if self.exitcode is None else f"exit code {self.exitcode}"

@@ -14,6 +14,7 @@ from manyhands.driver.feeder import Feeder
 from manyhands.driver.loop import Driver
 from manyhands.driver.sink import Sink, StreamSink
 from manyhands.driver.watch import check_limits
+from manyhands.errors import RunError
 from manyhands.events import Observers
 from manyhands.records import Entry
 from manyhands.report import FlowReport, RunControl, RunStatus
@@ -87,10 +88,22 @@ class Run:
         return iter(self.sink) if isinstance(self.sink, StreamSink) else iter(())
 
     def start(self) -> None:
-        """Run in a thread of its own."""
+        """Run in a thread of its own.
+
+        Raises:
+            RunError: this system has no thread for it; nothing stays open.
+        """
         # In a copy of the caller's context, so that what they set there (decimal precision, say) holds for the run.
         inherited = copy_context()
-        threading.Thread(target=inherited.run, args=(self._drive,), name="manyhands-driver", daemon=True).start()
+        thread = threading.Thread(target=inherited.run, args=(self._drive,), name="manyhands-driver", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            failure = RunError(f"the run cannot be started: {error}")
+            self._source.close()
+            self.sink.discard()
+            self.report.end(RunStatus.FAILED, failure)
+            raise failure from error
 
     def close(self) -> None:
         """Publish a stopped run, abort a running one, and wait."""

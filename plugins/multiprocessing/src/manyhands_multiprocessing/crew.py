@@ -20,7 +20,7 @@ _log: Final = logging.getLogger("manyhands")
 _FUTILE_LIVES: Final = 3
 """So many workers in a row that died before they did anything, and no more are started."""
 
-_EXIT_SECONDS: Final = 1.0
+_EXIT_SECONDS: Final = 0.5
 
 Heard = Callable[[Hand], object]
 
@@ -89,16 +89,23 @@ class Crew:
 
     @property
     def has_leaving(self) -> bool:
-        """A worker has said that it is through, and its process has not ended."""
-        return any(hand.ended_at is not None for hand in self.hands.values())
+        """A worker is through, or has closed its pipe, and its process has not ended."""
+        return any(hand.leaving_since is not None for hand in self.hands.values())
 
     def see_out(self) -> None:
-        """End workers that are through and do not exit: code of the person's has left a thread that does not end."""
+        """End workers of which nothing more can come, and that do not end by themselves."""
         for hand in self.hands.values():
-            if hand.ended_at is not None and monotonic() - hand.ended_at > _EXIT_SECONDS:
-                _log.warning("worker %d does not exit: a hook has left a thread behind; it is killed", hand.child.pid)
+            if hand.leaving_since is not None and monotonic() - hand.leaving_since > _EXIT_SECONDS:
+                hand.fault = "it closed its pipe to the program"
+                if hand.state is State.ENDED:
+                    _log.warning("worker %d has left a thread behind that does not end; it is killed", hand.child.pid)
                 hand.child.kill()
-                hand.ended_at = None
+                hand.leaving_since = None
+
+    def stop_reading(self, hand: Hand) -> None:
+        """Its pipe is closed: for the selector, that is something to read for ever."""
+        with suppress(KeyError):
+            self._selector.unregister(hand.inbox)
 
     def replace(self, hand: Hand, ended: Exit, *, wanted: bool) -> None:
         """Put another worker in the place of one that has ended.
@@ -108,7 +115,7 @@ class Crew:
             ended: how.
             wanted: there is, or may be, still work.
         """
-        if hand.state is State.ENDING:  # it held nothing when it was told to stop
+        if hand.state is State.ENDING and hand.was_ready:  # it held nothing when it was told to stop
             cause = WorkerLost(ended.code, ended.signal).cause
             self.teardown_error = self.teardown_error or TeardownError(f"a worker died in its teardown ({cause})")
         if hand.done:

@@ -10,7 +10,7 @@ from manyhands.errors import OptionsError, ProtocolError, RunAborted, WorkerInit
 from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress
 from manyhands.processes.launch import START_METHODS, StartMethod
 from manyhands_multiprocessing.plugin import CAPABILITIES
-from manyhands_multiprocessing.supervisor import Supervisor
+from manyhands_multiprocessing.supervisor import Staffing, Supervisor
 
 if TYPE_CHECKING:
     from manyhands.chunks import Chunk, ChunkResult
@@ -73,12 +73,13 @@ class MultiProcessingExecutor(BaseExecutor):
             UnpicklableError: something of the job cannot travel.
             WorkerInitError: no worker could start.
         """
-        job = context.dumps()
-        supervisor = Supervisor(
-            job, self.max_workers, self.start_method, self.max_chunks_per_worker, context.max_hook_chunk_size
-        )
+        staffing = Staffing(self.max_workers, self.start_method, self.max_chunks_per_worker)
+        try:
+            supervisor = Supervisor(context, staffing)
+            supervisor.start()
+        except (OSError, RuntimeError) as error:
+            raise WorkerInitError(f"the workers cannot be started: {error}") from error
         self._context, self._supervisor = context, supervisor
-        supervisor.start()
         while not supervisor.started.wait(_LOOK_SECONDS):
             if context.cancelled.is_set():
                 raise RunAborted("the run was aborted")
@@ -95,7 +96,7 @@ class MultiProcessingExecutor(BaseExecutor):
 
     def shutdown(self, *, cancel: bool = False) -> None:
         """End the workers: after what they have, or at once."""
-        supervisor, self._supervisor = self._supervisor, None
+        supervisor = self._supervisor
         if supervisor is None:
             return
         supervisor.shutdown(cancel=cancel)
@@ -103,6 +104,8 @@ class MultiProcessingExecutor(BaseExecutor):
             if not cancel and self._context is not None and self._context.cancelled.is_set():
                 cancel = True
                 supervisor.shutdown(cancel=True)
+        # Not before: who was interrupted while waiting may ask again.
+        self._supervisor = None
         supervisor.close()
 
     def slots(self) -> int:

@@ -17,6 +17,7 @@ import msgpack
 
 from manyhands.chunks import Chunk, ChunkResult
 from manyhands.executor import Progress
+from manyhands.processes.descriptors import Descriptors, open_pipe
 from manyhands.processes.messages import Message, Unframer, frame
 from manyhands.processes.output import WorkerLog
 from manyhands.worker.cell import read_progress
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 _PIPE_BYTES: Final = 512 * 1024
 """Room for a block or its result, so that a worker need not wait until the supervisor has read the last one."""
 
-_OUTPUT_BYTES: Final = 64 * 1024
+_OUTPUT_BYTES: Final = 4 * 1024
+_LAST_READS: Final = 16
 _MOST_BUFFERS: Final = 64
 
 Task = tuple[Chunk, Future[ChunkResult]]
@@ -86,7 +88,8 @@ class Hand:
         self.evicted: Future[ChunkResult] | None = None
         self.was_ready: bool = False
         self.is_watched: bool = False
-        self.ended_at: float | None = None
+        self.leaving_since: float | None = None
+        self.fault: str | None = None
         self._shop = shop
         self._unframer = Unframer()
         self._unsent: deque[memoryview] = deque()
@@ -96,17 +99,11 @@ class Hand:
 
     def _start(self) -> tuple[int, int, Child]:
         """Its pipes, from here: one to read and one to write."""
-        theirs_in, ours_out = os.pipe()
-        ours_in, theirs_out = os.pipe()
-        try:
+        with Descriptors() as ours, Descriptors() as theirs:
+            theirs_in, ours_out = open_pipe(theirs, ours)
+            ours_in, theirs_out = open_pipe(ours, theirs)
             child = self._shop.launcher.start(MAIN, [theirs_in, theirs_out, self._shop.board.descriptor])
-        except BaseException:
-            os.close(ours_in)
-            os.close(ours_out)
-            raise
-        finally:
-            os.close(theirs_in)
-            os.close(theirs_out)
+            ours.keep()
         for pipe in (ours_in, ours_out):
             os.set_blocking(pipe, False)
             _widen(pipe)
@@ -141,7 +138,7 @@ class Hand:
 
     def be_ended(self) -> None:
         """It has said that it is through; all that is left to it is to exit."""
-        self.state, self.ended_at = State.ENDED, monotonic()
+        self.state, self.leaving_since = State.ENDED, monotonic()
 
     def give(self, task: Task) -> None:
         """A chunk for it, that `write` sends."""
@@ -171,14 +168,14 @@ class Hand:
             self._unsent.popleft()
 
     def read(self) -> list[Message]:
-        """The messages that have come. One that says no more is of no use: it is killed, if it is not dead."""
+        """The messages that have come."""
         messages: list[Message] = []
         with suppress(BlockingIOError):
             while data := os.read(self.inbox, _PIPE_BYTES):
                 messages += self._unframer.feed(data)
                 if len(data) < _PIPE_BYTES:
                     return messages
-            self.child.kill()
+            self.leaving_since = self.leaving_since or monotonic()
         return messages
 
     def settle(self) -> Task:
@@ -187,19 +184,28 @@ class Hand:
         return self.held.popleft()
 
     def listen(self) -> bool:
-        """Log what it printed; False once it has closed its output."""
-        with suppress(BlockingIOError):
-            while data := os.read(self.child.output, _OUTPUT_BYTES):
-                self._log.feed(data)
-            return False
-        return True
+        """Log some of what it printed; False once it has closed its output.
+
+        Only some: it may print faster than that can be logged, and everything else would have to wait.
+        """
+        try:
+            data = os.read(self.child.output, _OUTPUT_BYTES)
+        except BlockingIOError:
+            return True
+        # A handler of the person's that fails loses lines, not the run.
+        with suppress(Exception):
+            self._log.feed(data)
+        return bool(data)
 
     def bury(self) -> Exit:
         """Release everything of a worker that has ended, or will be killed for it; how it ended."""
         self.child.kill()
         ended = self.child.wait()
-        self.listen()
-        self._log.close()
+        for _ in range(_LAST_READS):  # what it has started may go on printing
+            if not self.listen():
+                break
+        with suppress(Exception):  # as above
+            self._log.close()
         self.child.close()
         os.close(self.inbox)
         os.close(self.outbox)

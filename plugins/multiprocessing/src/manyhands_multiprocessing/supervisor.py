@@ -10,15 +10,18 @@ ends. Each has a pipe of its own, so it is known exactly which chunks it holds, 
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -35,44 +38,73 @@ from manyhands_multiprocessing.worker import Kind, load_error
 if TYPE_CHECKING:
     from manyhands.processes.launch import StartMethod
     from manyhands.processes.messages import Message
+    from manyhands.worker.context import WorkerContext
+
+_log: Final = logging.getLogger("manyhands")
 
 _AHEAD_SECONDS: Final = 0.002
 _LONG_SECONDS: Final = 0.1
 _MOST_AHEAD: Final = 16
+_DEATHS_BEFORE_BEGIN: Final = 2
 _BUSY_GRACE_SECONDS: Final = 0.1
 _END_GRACE_SECONDS: Final = 0.5
+_SETUP_GRACE_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Staffing:
+    """What the person wants of the workers.
+
+    Attributes:
+        workers: how many.
+        start_method: how they start.
+        max_chunks: after so many chunks a worker is replaced; None: never.
+    """
+
+    workers: int
+    start_method: StartMethod
+    max_chunks: int | None = None
 
 
 class Supervisor:
     """The workers of one run, and what they have to do.
 
     Args:
-        job: the job's context as bytes.
-        workers: how many.
-        start_method: how they start.
-        max_chunks: after so many chunks a worker is replaced; None: never.
-        batch_size: `max_hook_chunk_size` of the job.
+        context: the job.
+        staffing: the workers.
+
+    Raises:
+        UnpicklableError: something of the job cannot travel.
+        OSError: there is no memory, or there are no descriptors, for it.
     """
 
-    def __init__(
-        self, job: bytes, workers: int, start_method: StartMethod, max_chunks: int | None, batch_size: int | None
-    ) -> None:
-        self._launcher = make_launcher(start_method)
-        self._board = Board.create(workers)
+    def __init__(self, context: WorkerContext, staffing: Staffing) -> None:
+        job, workers = context.dumps(), staffing.workers
+        self._launcher = make_launcher(staffing.start_method)
+        with ExitStack() as opened:
+            self._board = Board.create(workers)
+            opened.callback(self._board.close)
+            self._selector = selectors.DefaultSelector()
+            opened.callback(self._selector.close)
+            self._bell, self._rope = os.pipe()
+            opened.pop_all()
+        self._max_chunks = staffing.max_chunks
+        self._replayable = context.replayable
+        batch_size = context.max_hook_chunk_size
         shop = Workshop(self._launcher, self._board, workers, job, batch_size)
-        self._selector = selectors.DefaultSelector()
         self._crew = Crew(self._selector, shop, self._read, self._see_end)
         self._workers = workers
-        self._max_chunks = max_chunks
         self._places: dict[Future[ChunkResult], Hand] = {}
         self._waiting: deque[Task] = deque()
         self._orders: deque[Callable[[], None]] = deque()
-        self._bell, self._rope = os.pipe()
+        self._unreceived: Counter[Future[ChunkResult]] = Counter()
         self._hungry = False
         self._chunk_seconds: float | None = None
         self._ending: float | None = None
         self._cancelled = False
+        self._closing = threading.Lock()
+        self._closed = False
         self.started = threading.Event()
         self.ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="manyhands-supervisor", daemon=True)
@@ -80,8 +112,17 @@ class Supervisor:
     # For other threads.
 
     def start(self) -> None:
-        """Start the workers; `started` tells when the first is ready, or none will be."""
-        self._thread.start()
+        """Start the workers; `started` tells when the first is ready, or none will be.
+
+        Raises:
+            RuntimeError: this system has no thread for it; everything is released.
+        """
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._selector.close()
+            self._release()
+            raise
 
     @property
     def error(self) -> Exception | None:
@@ -125,26 +166,36 @@ class Supervisor:
 
     def shutdown(self, *, cancel: bool) -> None:
         """Let the workers end when everything is done, or at once."""
-        if cancel and not self.ended.is_set():
-            self._board.cancel()
+        with self._closing:
+            if cancel and not self._closed:
+                self._board.cancel()
         self._order(lambda: self._end(cancel=cancel))
 
     def close(self) -> None:
-        """Release everything, once it has ended.
+        """Release everything, once it has ended. Idempotent.
 
         Raises:
             TeardownError: the teardown of a hook failed in a worker.
         """
         self._thread.join()
-        self._board.close()
-        for pipe in (self._bell, self._rope):
-            os.close(pipe)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        self._release()
         if self._crew.teardown_error is not None and not self._cancelled:
             raise self._crew.teardown_error
 
+    def _release(self) -> None:
+        self._board.close()
+        for pipe in (self._bell, self._rope):
+            os.close(pipe)
+
     def _order(self, order: Callable[[], None]) -> None:
         self._orders.append(order)
-        self._ring()
+        with self._closing:
+            if not self._closed:
+                self._ring()
 
     def _ring(self) -> None:
         with suppress(BlockingIOError):  # it is ringing
@@ -193,7 +244,7 @@ class Supervisor:
         self._hungry = any(self._room(hand) > 0 and len(hand.held) <= few for hand in self._crew.hands.values())
         if self._waiting and self._hungry:  # it came before that was said
             return 0.0
-        return _LOOK_SECONDS if self._cancelled or self._crew.has_leaving else None
+        return _LOOK_SECONDS if self._ending is not None or self._crew.has_leaving else None
 
     def _hear_bell(self) -> None:
         with suppress(BlockingIOError):
@@ -224,6 +275,8 @@ class Supervisor:
     def _read(self, hand: Hand) -> None:
         for message in hand.read():
             self._take(message, hand)
+        if hand.leaving_since is not None:
+            self._crew.stop_reading(hand)
 
     def _take(self, message: Message, hand: Hand) -> None:
         if message.kind == Kind.READY:
@@ -252,6 +305,7 @@ class Supervisor:
     def _settle(self, hand: Hand) -> Future[ChunkResult]:
         _, future = hand.settle()
         del self._places[future]
+        self._unreceived.pop(future, None)
         return future
 
     def _learn(self, took: float) -> None:
@@ -261,21 +315,45 @@ class Supervisor:
 
     def _evict(self, future: Future[ChunkResult]) -> None:
         hand = self._places.get(future)
-        if hand is not None and hand.held[0][1] is future:
+        if hand is None:
+            return
+        self._read(hand)  # its result may have come
+        if hand.held and hand.held[0][1] is future:
             hand.evicted = future
             hand.child.kill()
 
     def _see_end(self, hand: Hand) -> None:
         """A worker has ended: what it held goes to others, except for what it died of."""
         self._read(hand)  # results may have come before
-        task, progress = hand.begun, hand.progress()
+        progress, is_to_blame = hand.progress(), self._is_to_blame(hand)
         ended = self._crew.dismiss(hand)
-        if task is not None and hand.evicted in (None, task[1]):  # else we killed it for what was done by then
-            self._settle(hand).set_exception(WorkerLost(ended.code, ended.signal, progress))
+        if is_to_blame:
+            lost = WorkerLost(ended.code, ended.signal, progress, hand.fault)
+            self._settle(hand).set_exception(lost)
         for other in reversed(hand.held):
             del self._places[other[1]]
             self._waiting.appendleft(other)
         self._crew.replace(hand, ended, wanted=not self._cancelled and (self._ending is None or bool(self._waiting)))
+
+    def _is_to_blame(self, hand: Hand) -> bool:
+        """Whether the first chunk that a dead worker held is what it died of."""
+        if not hand.held:
+            return False
+        if hand.begun is None:
+            return self._is_unreceivable(hand)
+        if hand.evicted in (None, hand.held[0][1]):
+            return True
+        # We have killed it for the chunk before, which was just done. Nobody is to blame, but hooks may have seen it.
+        progress = hand.progress()
+        return not self._replayable and progress is not None and progress.stage != "unpack"
+
+    def _is_unreceivable(self, hand: Hand) -> bool:
+        """Whether two workers have died before they could begin the same chunk: it is too large for them, say."""
+        future = hand.held[0][1]
+        if not hand.was_ready or hand.evicted is not None:
+            return False
+        self._unreceived[future] += 1
+        return self._unreceived[future] >= _DEATHS_BEFORE_BEGIN
 
     def _end(self, *, cancel: bool) -> None:
         self._ending = self._ending or monotonic()
@@ -286,22 +364,34 @@ class Supervisor:
         for hand in self._crew.hands.values():
             if self._cancelled or not (self._waiting or hand.held):
                 self._stop(hand)
-            if self._cancelled and since > (_BUSY_GRACE_SECONDS if hand.progress() else _END_GRACE_SECONDS):
+            if since > self._grace(hand):
+                if not self._cancelled and hand.fault is None:
+                    hand.fault = "its setup did not end"
+                    _log.warning("worker %d was still in its setup when all was done; it is killed", hand.child.pid)
                 hand.child.kill()
+
+    def _grace(self, hand: Hand) -> float:
+        """Seconds that it may take to end."""
+        if self._cancelled:
+            return _BUSY_GRACE_SECONDS if hand.progress() else _END_GRACE_SECONDS
+        # One whose setup does not come back must not hold up a run that is through.
+        return inf if hand.was_ready or hand.held else _SETUP_GRACE_SECONDS
 
     def _stop(self, hand: Hand) -> None:
         hand.stop()
         self._crew.write(hand)
 
     def _close(self) -> None:
-        for hand in list(self._crew.hands.values()):
-            self._crew.dismiss(hand)
-            self._waiting.extend(hand.held)
-        self._launcher.close()
-        self._selector.close()
-        self.ended.set()
-        self.started.set()
-        self._fail_waiting()
+        try:
+            for hand in list(self._crew.hands.values()):
+                self._waiting.extend(hand.held)
+                self._crew.dismiss(hand)
+        finally:
+            self._launcher.close()
+            self._selector.close()
+            self.ended.set()
+            self.started.set()
+            self._fail_waiting()
 
     def _fail_waiting(self) -> None:
         """What nobody will run: cancelled, or failed if there should have been workers."""
