@@ -332,6 +332,22 @@ def test_a_map_that_would_block_its_own_event_loop_is_refused() -> None:
         assert asyncio.run(main(pool)) == [None]
 
 
+def test_a_coroutine_that_comes_to_light_in_a_running_event_loop_is_refused_likewise() -> None:
+    async def same(number: int) -> int:
+        return number
+
+    def promise(number: int) -> Any:
+        return same(number)
+
+    async def main(pool: Pool) -> list[int]:
+        with pytest.raises(UsageError, match="to_thread"):
+            pool.map(promise, [1])
+        return await asyncio.to_thread(pool.map, promise, [1])
+
+    with Pool(executor="sync") as pool:
+        assert asyncio.run(main(pool)) == [1]
+
+
 def test_what_cannot_travel_says_so_in_its_place() -> None:
     class Sealed(Exception):
         def __init__(self, one: int, two: int) -> None:
@@ -378,6 +394,83 @@ def test_a_function_that_cannot_travel_is_refused_before_anything_is_pulled() ->
             pool.map(locked, (pulled.append(number) for number in range(3)))
         assert pulled == []
         assert pool.map(abs, [-1]) == [1]
+
+
+class Rigid(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError("read-only")
+
+
+@on_every_kind
+def test_an_exception_that_refuses_attributes_is_one_outcome_among_others(executor: Callable[[], Any]) -> None:
+    def fail(number: int) -> int:
+        if number == 1:
+            raise Rigid(number)
+        return number
+
+    with Pool(executor=executor()) as pool:
+        assert outcomes(pool.imap(fail, range(3), chunksize=1)) == [0, (Rigid, (1,)), 2]
+
+
+class Rude(Exception):
+    """Raises as it is pickled, or from the n-th time on as it is unpickled, what is no `Exception`."""
+
+    unpickled = 0
+
+    def __init__(self, error: type[BaseException], *, pickled: bool = False, good: int = 0) -> None:
+        super().__init__()
+        self.error, self.pickled, self.good = error, pickled, good
+
+    def __reduce__(self) -> Any:
+        if self.pickled:
+            raise self.error("rude")
+        return Rude.again, (self.error, self.good)
+
+    @staticmethod
+    def again(error: type[BaseException], good: int) -> Rude:
+        Rude.unpickled += 1
+        if Rude.unpickled > good:
+            raise error("rude")
+        return Rude(error, good=good)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("raised", [True, False])
+@pytest.mark.parametrize("how", [{"pickled": True}, {"good": 0}, {"good": 1}])
+def test_no_code_of_a_result_or_an_exception_ends_a_map(
+    error: type[BaseException], how: dict[str, Any], *, raised: bool
+) -> None:
+    def meet(number: int) -> Any:
+        if number != 1:
+            return number
+        if raised:
+            raise Rude(error, **how)
+        return Rude(error, **(how if "pickled" in how else {"good": 0}))
+
+    Rude.unpickled = 0
+    with Pool(executor=elsewhere()) as pool:
+        first, second, third = outcomes(pool.imap(meet, range(3), chunksize=1))
+    assert [first, third] == [0, 2]
+    assert second[0] is CallError
+    assert f"{error.__name__}: rude" in second[1][0]
+
+
+def test_an_argument_that_exits_as_it_is_unpickled_fails_its_chunk() -> None:
+    with Pool(executor=elsewhere()) as pool, pytest.raises(CallError, match="SystemExit: rude"):
+        pool.map(len, [Rude(SystemExit)])
+
+
+def test_a_function_that_refers_to_its_pool_is_told_that_pools_do_not_travel() -> None:
+    with Pool(executor=elsewhere()) as pool, pytest.raises(UnpicklableError, match="a Pool cannot be sent to a worker"):
+        pool.map(lambda number: pool.map(abs, [number]), [1])
+
+
+def test_how_large_a_function_is_keeps_no_chunk_small() -> None:
+    large = bytes(5_000_000)
+    executor = ScriptedExecutor(slots=1, remote=True)
+    with Pool(executor=executor) as pool:
+        assert pool.map(lambda number: number + len(large), range(400)) == [n + 5_000_000 for n in range(400)]
+    assert max(sizes(executor)) > 8
 
 
 class Fragile:

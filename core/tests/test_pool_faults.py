@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count, islice
 from typing import Any
 
@@ -18,6 +19,7 @@ from manyhands import IterableInputAdapter, Pipe, Pool, get_executor
 from manyhands.chunks import Chunk
 from manyhands.errors import ExecutorBroken, RunAborted, UsageError, WorkerLost
 
+from . import support
 from .support import LIMIT, Killed, ScriptedExecutor, rows, seeded, wait_until
 
 
@@ -196,6 +198,159 @@ def test_an_interrupt_while_waiting_drops_the_map_and_not_the_pool() -> None:
         assert pool.map(abs, [-1]) == [1]
 
 
+class Interrupting(Future[Any]):
+    """Where a method of it has its lock, the interrupt comes."""
+
+    number = signal.SIGINT
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        # Condition.__enter__ as an interrupt leaves it: the lock is taken, and nobody is going to release it
+        self._condition.acquire()
+        signal.raise_signal(self.number)
+        self._condition.release()
+        super().add_done_callback(fn)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_while_a_lock_of_a_future_is_held(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    previous = signal.signal(number, signal.default_int_handler)
+    try:
+        with Pool(executor=ScriptedExecutor()) as pool:
+            with monkeypatch.context() as patch:
+                patch.setattr(Interrupting, "number", number)
+                patch.setattr(support, "Future", Interrupting)
+                with pytest.raises(KeyboardInterrupt):
+                    pool.map(abs, range(5), chunksize=1)
+            assert signal.getsignal(number) is signal.default_int_handler
+            with ThreadPoolExecutor(1) as thread:
+                assert thread.submit(pool.map, abs, [-1]).result(LIMIT) == [1]
+    finally:
+        signal.signal(number, previous)
+
+
+def test_a_handler_set_by_the_iterable_stays() -> None:
+    seen = list[int]()
+    handler: Callable[..., None] = lambda number, _: seen.append(number)  # noqa: E731
+    previous = signal.getsignal(signal.SIGINT)
+
+    def source() -> Iterator[int]:
+        signal.signal(signal.SIGINT, handler)
+        yield 1
+        signal.raise_signal(signal.SIGINT)
+
+    try:
+        with Pool(executor=ScriptedExecutor()) as pool:
+            assert pool.map(abs, source(), chunksize=1) == [1]
+        assert signal.getsignal(signal.SIGINT) is handler
+        assert seen == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def test_an_interrupt_in_the_iterable_is_not_held_back() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        signal.raise_signal(signal.SIGINT)
+        reached.append(True)
+
+    reached = list[bool]()
+    with Pool(executor=ScriptedExecutor()) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.map(abs, source(), chunksize=1)
+        assert reached == []
+        assert pool.map(abs, [-1]) == [1]
+
+
+class Hesitant(ScriptedExecutor):
+    """Is interrupted a number of times as it ends."""
+
+    interrupts = 1
+    asked: tuple[bool, ...] = ()
+
+    def shutdown(self, *, cancel: bool = False) -> None:
+        self.asked = (*self.asked, cancel)
+        if self.interrupts:
+            self.interrupts -= 1
+            raise KeyboardInterrupt
+        super().shutdown(cancel=cancel)
+
+
+def test_an_interrupt_while_closing_ends_the_workers_at_once() -> None:
+    executor = Hesitant()
+    pool = Pool(executor=executor)
+    pool.map(abs, [1])
+    with pytest.raises(KeyboardInterrupt):
+        pool.close()
+    pool.terminate()
+    assert (executor.asked, executor._threads) == ((False, True), [])
+
+
+@pytest.mark.parametrize("end", [Pool.close, Pool.terminate])
+def test_a_pool_whose_end_was_interrupted_can_be_terminated(end: Callable[[Pool], None]) -> None:
+    executor = Hesitant()
+    executor.interrupts = 2 if end is Pool.close else 1
+    pool = Pool(executor=executor)
+    pool.map(abs, [1])
+    with pytest.raises(KeyboardInterrupt):
+        end(pool)
+    with pytest.raises(UsageError, match="is closed"):
+        pool.map(abs, [1])
+    assert executor._threads
+    pool.terminate()
+    pool.terminate()
+    assert (executor.shutdowns, executor._threads) == (1, [])
+
+
+def test_a_signal_may_close_a_pool_that_is_about_to_start() -> None:
+    class Signalled(ScriptedExecutor):
+        def start(self, context: Any) -> None:
+            super().start(context)
+            pool.terminate()  # as a handler would, in this very thread
+
+    executor = Signalled()
+    pool = Pool(executor=executor)
+    with pytest.raises(UsageError, match="is closed"):
+        pool.map(abs, [1])
+    assert (executor.shutdowns, executor._threads) == (1, [])
+
+
+def test_a_call_that_maps_by_its_own_pool_is_refused_where_it_could_wait_for_itself() -> None:
+    other: Pool = Pool(executor=ScriptedExecutor())
+    with Pool(executor=ScriptedExecutor()) as pool, other, Pool(executor="sync") as inline:
+        with pytest.raises(UsageError, match="may not map by the pool that makes it"):
+            pool.map(lambda number: pool.map(abs, [number]), range(4))
+        with pytest.raises(UsageError, match="may not map by the pool that makes it"):
+            pool.map(lambda _: inline.map(lambda number: pool.map(abs, [number]), [1]), range(4))
+        assert pool.map(lambda number: other.map(abs, [number]), range(3)) == [[0], [1], [2]]
+        assert inline.map(lambda number: pool.map(abs, [number]), range(3)) == [[0], [1], [2]]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_of_the_program_is_told_that_the_pool_is_not_its_own() -> None:
+    with Pool(executor=ScriptedExecutor()) as pool:
+        results = pool.imap(abs, count(), chunksize=1)
+        assert next(results) == 0
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                for attempt in (lambda: pool.map(abs, [1]), lambda: list(results)):
+                    try:
+                        attempt()
+                    except UsageError as error:
+                        status += f"belong to process {os.getppid()}" in str(error)
+                pool.close()
+                pool.terminate()
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert next(results) == 1
+        assert pool.map(abs, [-1]) == [1]
+
+
 def test_workers_start_with_the_pool_or_the_first_map_and_end_once() -> None:
     executor = ScriptedExecutor()
     pool = Pool(executor=executor)
@@ -287,6 +442,48 @@ def test_a_forgotten_pool_ends_its_workers() -> None:
     assert pool.map(abs, [-1]) == [1]
     del pool
     wait_until(lambda: gc.collect() is not None and executor.shutdowns == 1)
+
+
+def test_an_open_iterator_keeps_its_pool() -> None:
+    executors = [ScriptedExecutor(), ScriptedExecutor()]
+    assert list(Pool(executor=executors[0]).imap(abs, range(5), chunksize=1)) == list(range(5))
+    results = Pool(executor=executors[1]).star().imap(pow, [(2, 3), (3, 2)], chunksize=1)
+    gc.collect()
+    assert list(results) == [8, 9]
+    wait_until(lambda: gc.collect() is not None and [each.shutdowns for each in executors] == [1, 1])
+
+
+def test_garbage_collected_by_a_worker_may_be_its_own_pool() -> None:
+    class Holder:
+        pool: Pool
+
+    def use() -> None:
+        holder = Holder()
+        holder.pool = Pool(executor=executor)
+        holder.pool.holder = holder  # type: ignore[attr-defined]
+        results = holder.pool.imap(abs, range(9), chunksize=1)
+        assert next(results) == 0
+        results.close()
+
+    begun, forgotten = threading.Event(), threading.Event()
+
+    def gate(chunk: Chunk) -> None:
+        if chunk.start == 0:
+            assert begun.wait(LIMIT)
+        else:
+            begun.set()
+            assert forgotten.wait(LIMIT)
+            gc.collect()
+
+    executor = ScriptedExecutor(slots=2, gate=gate)
+    gc.collect()
+    gc.disable()
+    try:
+        use()
+        forgotten.set()
+        wait_until(lambda: executor.shutdowns == 1 and not executor._threads)
+    finally:
+        gc.enable()
 
 
 def test_workers_that_cannot_start_leave_nothing_behind() -> None:

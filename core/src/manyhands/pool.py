@@ -9,11 +9,11 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import chain, starmap
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Final, Generic, NoReturn, Self, TypeVar, overload
 
 from manyhands.driver.claims import claim
 from manyhands.driver.maprun import Batch, MapRun, Order
@@ -21,12 +21,14 @@ from manyhands.driver.seat import Seat, Table
 from manyhands.errors import OptionsError, UsageError
 from manyhands.executor import Executor
 from manyhands.plugins.registry import find, get_executor
-from manyhands.worker.calls import Failures
+from manyhands.worker.calls import LOOP_NEEDED, Failures, is_calling
 from manyhands.worker.context import WorkerContext
 
 R = TypeVar("R")
 Async = Callable[..., Coroutine[Any, Any, R]]
 Batches = Generator[Batch, None, None]
+
+_CLOSED: Final = "this pool is closed; make another one"
 
 
 class Maps(ABC):
@@ -130,10 +132,10 @@ class Pool(Maps):
         else:
             _check_instance(executor, workers, options)
         self._executor: Executor = executor
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler of a signal may close the pool while this thread starts it
         self._context: WorkerContext | None = None
         self._table: Table | None = None
-        self._closed = False
+        self._closed = self._is_ending = False
         self._forgotten: weakref.finalize[Any, Any] | None = None
 
     def __enter__(self) -> Self:
@@ -147,6 +149,9 @@ class Pool(Maps):
             self.close()
         else:
             self.terminate()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Pool cannot be sent to a worker")
 
     def star(self) -> Maps:
         """The same maps with each item unpacked: `fn(*item)`."""
@@ -173,19 +178,27 @@ class Pool(Maps):
         if not callable(order.function):
             raise UsageError(f"a map needs a function, not {type(order.function).__name__}: {order.function!r}")
         _check_loop(self._executor, order.function)
-        return MapRun(order, Seat(self._open())).batches()
+        table = self._open()
+        if is_calling(table) and not table.executor.capabilities.inline:
+            raise UsageError("a call may not map by the pool that makes it: it would wait for itself")
+        return MapRun(order, Seat(table), owner=self).batches()
 
     def _open(self) -> Table:
         """The started executor.
 
         Raises:
-            UsageError: the pool is closed.
+            UsageError: the pool is closed, or was started by the process of which this is a fork.
         """
+        if self._table is not None:
+            self._table.check_process()
         with self._lock:
             if self._closed:
-                raise UsageError("this pool is closed; make another one")
+                raise UsageError(_CLOSED)
             if self._table is None:
                 self._table = self._start()
+                if self._closed:  # by the handler of a signal
+                    self._shut(cancel=True)
+                    raise UsageError(_CLOSED)
             return self._table
 
     def _start(self) -> Table:
@@ -196,24 +209,27 @@ class Pool(Maps):
         try:
             executor.start(self._context)
         except BaseException:
-            _end(table, os.getpid())
+            _end(table)
             raise
-        self._forgotten = weakref.finalize(self, _end, table, os.getpid())
+        self._forgotten = weakref.finalize(self, _forget, table)
         return table
 
     def _shut(self, *, cancel: bool) -> None:
+        if self._table is not None and self._table.pid != os.getpid():
+            return
         with self._lock:
             self._closed = True
-            table, self._table = self._table, None
-        if table is None:
-            return
-        table.close()
-        if self._forgotten is not None:
-            self._forgotten.detach()
+            table = self._table
+            if table is None or table.is_finished or self._is_ending:
+                return
         try:
-            table.executor.shutdown(cancel=cancel)
+            self._is_ending = True
+            table.close()
+            _finish(table, cancel=cancel)
         finally:
-            table.is_finished = True
+            self._is_ending = False
+            if table.is_finished and self._forgotten is not None:
+                self._forgotten.detach()
 
 
 class Results(Iterator[R], Generic[R]):
@@ -286,11 +302,41 @@ def _listed(batches: Batches) -> list[Any]:
     return results
 
 
-def _end(table: Table, pid: int) -> None:
-    if os.getpid() == pid:  # a fork of the program has the pool, but not its workers
-        table.close()
+def _finish(table: Table, *, cancel: bool) -> None:
+    """End the workers. After a ^C here they are killed; after another one, or where it came late, ask again."""
+    try:
+        table.executor.shutdown(cancel=cancel)
+    except Exception:
         table.is_finished = True
-        table.executor.shutdown(cancel=True)
+        raise
+    except BaseException:
+        if not cancel:
+            with suppress(Exception):  # it is the ^C that is raised
+                _finish(table, cancel=True)
+        raise
+    table.is_finished = True
+
+
+def _forget(table: Table) -> None:
+    """End the workers of a pool that is gone.
+
+    Whatever thread collects garbage comes here, maybe one that the workers need to end: only at the end of the program
+    is it sure to be none of them, and no thread may be started.
+    """
+    if threading.main_thread().is_alive():
+        # Not a daemon: the program does not end in the middle of it.
+        threading.Thread(target=_end, args=(table,), name="manyhands-forgotten", daemon=False).start()
+    else:
+        _end(table)
+
+
+def _end(table: Table) -> None:
+    if os.getpid() == table.pid and not table.is_finished:  # a fork of the program has the pool, but not its workers
+        table.close()
+        try:
+            table.executor.shutdown(cancel=True)
+        finally:
+            table.is_finished = True
 
 
 def _by_name(name: str, workers: int | None, options: dict[str, Any]) -> Executor:
@@ -319,4 +365,4 @@ def _check_loop(executor: Any, function: Callable[..., Any]) -> None:
     if getattr(executor, "loop", None) is running or (
         executor.capabilities.inline and inspect.iscoroutinefunction(function)
     ):
-        raise UsageError("this map would block the event loop that it needs: `await asyncio.to_thread(pool.map, ...)`")
+        raise UsageError(LOOP_NEEDED)

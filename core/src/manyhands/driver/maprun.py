@@ -66,15 +66,18 @@ class MapRun:
     Args:
         order: what to do.
         seat: its place at the executor.
+        owner: kept alive until the end of the map.
 
     Raises:
         UsageError: the order cannot be carried out: nothing was pulled from the iterable.
     """
 
-    def __init__(self, order: Order, seat: Seat) -> None:
+    def __init__(self, order: Order, seat: Seat, owner: object = None) -> None:
         iterable = order.iterable
         self._order = order
         self._seat = seat
+        self._owner = owner
+        self._interrupts = seat.interrupts
         total = len(iterable) if isinstance(iterable, Sized) else None
         self._pace = Pace(seat.chunksize(order.chunksize), total=total, workers=seat.workers, least=seat.overlap)
         self._prefix = dump_function(order.function, star=order.star) if seat.crosses_process else None
@@ -103,10 +106,29 @@ class MapRun:
             RunError: the executor can run nothing more, or the pool was closed.
             Exception: what the iterable raised, behind the results of what it gave before.
         """
-        self._seat.take()
+        if self._order.eager:  # between two batches runs no code but ours
+            with self._interrupts:
+                yield from self._run()
+            return
+        run = self._run()
         try:
+            while True:
+                with self._interrupts:
+                    batch = next(run, None)
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            with self._interrupts:
+                run.close()
+
+    def _run(self) -> Generator[Batch, None, None]:
+        """The same, with interrupts held back but where it waits or the person's iterable runs."""
+        try:
+            self._seat.take()
             while not self._is_through:
                 yield from self._complete()
+                self._seat.check()
                 self._refused = False
                 begun = self._dispatcher.submit_all(self._take)
                 if begun or self._refused:
@@ -131,6 +153,13 @@ class MapRun:
 
     def _take(self) -> Chunk | None:
         """The next chunk, if it may begin now."""
+        try:
+            self._interrupts.release()  # the iterable may take any time
+            return self._next_chunk()
+        finally:
+            self._interrupts.hold()
+
+    def _next_chunk(self) -> Chunk | None:
         while self._may_pull:
             items = self._cut.popleft() if self._cut else self._pull()
             if not items:
@@ -178,14 +207,14 @@ class MapRun:
     def _chunk(self, items: list[Any]) -> Chunk | None:
         """A chunk of these items; None if not all of them can travel, and they are cut or refused."""
         if self._prefix is None:
-            return self._numbered(items, Calls(self._order.function, items, self._order.star))
+            return self._numbered(items, Calls(self._order.function, items, self._order.star, self._seat.table))
         try:
             payload = self._prefix + pickles.dumps(items)
         except Exception as error:  # noqa: BLE001  # the arguments' own code runs
             self._refuse(items, error)
             return None
         if not self._pace.is_fixed:
-            self._pace.weigh(len(items), len(payload))
+            self._pace.weigh(len(items), len(payload) - len(self._prefix))
         return self._numbered(items, codec.compress(payload, self._seat.compression))
 
     def _numbered(self, items: list[Any], payload: Any) -> Chunk:
@@ -217,7 +246,9 @@ class MapRun:
         if result.rejected:
             self._hopeless = True
         if not self._pace.is_fixed:
-            self._pace.learn(result.hi - result.lo, sum(result.stages.values()), result.nbytes)
+            # Without what it takes to unpack the function, which is the same for any number of calls.
+            seconds = sum(seconds for stage, seconds in result.stages.items() if stage != "unpack")
+            self._pace.learn(result.hi - result.lo, seconds, result.nbytes)
 
 
 def _reason(error: Exception, position: int) -> Exception:

@@ -6,13 +6,15 @@ sees to it that they submit one after the other, and the slots are shared by wha
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
 from manyhands.chunks import Chunk, ChunkResult
-from manyhands.errors import RunAborted
+from manyhands.driver.interrupts import Interrupts
+from manyhands.errors import RunAborted, UsageError
 
 if TYPE_CHECKING:
     from manyhands.driver.dispatch import Settled
@@ -28,6 +30,7 @@ class Table:
     Attributes:
         lock: held while one of them submits. An inline executor makes the calls meanwhile, and they may map as well.
         seats: of maps that are open or have calls under way.
+        pid: of the process whose workers they are.
         is_closed: no map may submit any more.
         is_finished: the executor may be used by others.
     """
@@ -36,8 +39,18 @@ class Table:
         self.executor = executor
         self.lock = threading.RLock()
         self.seats: set[Seat] = set()
+        self.pid: int = os.getpid()
         self.is_closed: bool = False
         self.is_finished: bool = False
+
+    def check_process(self) -> None:
+        """See that the workers are those of this process.
+
+        Raises:
+            UsageError: this is a fork of the one that has them.
+        """
+        if os.getpid() != self.pid:
+            raise UsageError(f"the workers of this pool belong to process {self.pid}, of which this is a fork")
 
     def close(self) -> None:
         """Let no map submit any more, and wake those that wait."""
@@ -48,14 +61,26 @@ class Table:
 
 
 class _Inbox(SimpleQueue["Settled | None"]):
-    """Where a map learns that its futures are done; those that are not are on the way."""
+    """Where a map learns that its futures are done; those that are not are on the way.
 
-    def __init__(self) -> None:
+    Args:
+        interrupts: not held back while it waits.
+    """
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
         self.on_the_way: set[Settled | None] = set()
 
     def put(self, item: Settled | None, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002
         self.on_the_way.discard(item)
         super().put(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Settled | None:
+        try:
+            self._interrupts.release()
+            return super().get(block, timeout)
+        finally:
+            self._interrupts.hold()
 
 
 class Seat:
@@ -69,12 +94,19 @@ class Seat:
         self._table = table
         self._executor = table.executor
         self._is_taken = False
-        self.inbox: _Inbox = _Inbox()
         self.capabilities: Capabilities = table.executor.capabilities
+        # An inline executor makes the calls while it submits: they must stay interruptible.
+        self.interrupts: Interrupts = Interrupts(enabled=not self.capabilities.inline)
+        self.inbox: _Inbox = _Inbox(self.interrupts)
 
     def as_executor(self) -> Executor:
         """All that a dispatcher uses of an executor is here."""
         return cast("Executor", self)
+
+    @property
+    def table(self) -> object:
+        """Where it is: the same for all maps of a pool."""
+        return self._table
 
     @property
     def crosses_process(self) -> bool:
@@ -128,7 +160,9 @@ class Seat:
 
         Raises:
             RunAborted: it is not.
+            UsageError: this process has no workers.
         """
+        self._table.check_process()
         if self._table.is_closed:
             raise RunAborted("the pool was closed before this map was through")
 

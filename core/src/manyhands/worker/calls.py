@@ -7,6 +7,8 @@ pickles, the latter of (index, exception as bytes, traceback as text).
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +19,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.chunks import Chunk, ChunkResult
-from manyhands.errors import CallError, ProtocolError, UnpicklableError
+from manyhands.errors import CallError, ProtocolError, UnpicklableError, UsageError
 from manyhands.worker import codec, pickles
 from manyhands.worker.hook_runner import Raised
 from manyhands.worker.plan import RecordsCancelled
@@ -28,11 +30,20 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 Failures = dict[int, BaseException]
 
+LOOP_NEEDED: Final = "this map would block the event loop that it needs: `await asyncio.to_thread(pool.map, ...)`"
+
 _HEAD: Final = Struct("<?QQ")  # star, number of the map, length of the function
 _LOOK_SECONDS: Final = 0.001
 _ANNOUNCED: Final = 8
 _KEPT_FUNCTIONS: Final = 8
 _maps: Final = count()
+
+
+class _Here(threading.local):
+    homes: tuple[object, ...] = ()
+
+
+_here: Final = _Here()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +54,13 @@ class Calls:
         function: plain or `async def`.
         arguments: one for each call; with `star` the tuple of all arguments of one.
         star: unpack them.
+        home: the pool's own mark, where the calls run in its process.
     """
 
     function: Function
     arguments: Sequence[Any]
     star: bool
+    home: object = None
 
 
 def dump_function(function: Function, *, star: bool) -> bytes:
@@ -75,7 +88,18 @@ def process_calls(chunk: Chunk, context: WorkerContext, result: ChunkResult) -> 
         context: the job, set up on this worker.
         result: takes what became of them; whatever a call raises is its outcome, and unharmful to the others.
     """
-    _Calling(chunk, context).run(result)
+    outer = _here.homes
+    if isinstance(chunk.payload, Calls):
+        _here.homes = (*outer, chunk.payload.home)
+    try:
+        _Calling(chunk, context).run(result)
+    finally:
+        _here.homes = outer
+
+
+def is_calling(home: object) -> bool:
+    """Whether this thread is making a call for the pool with this mark."""
+    return any(each is home for each in _here.homes)
 
 
 def read_result(part: ChunkResult, start: int) -> tuple[list[Any], Failures]:
@@ -113,7 +137,7 @@ def _read_values(part: ChunkResult, start: int, failures: Failures) -> list[Any]
         return []
     try:
         values: list[Any] = pickles.loads(part.output)
-    except Exception as error:  # noqa: BLE001  # unpickling runs code of the values' own
+    except BaseException as error:  # noqa: BLE001  # unpickling runs code of the values' own
         lost = [place for place in range(part.hi - part.lo) if place not in failures]
         for place in lost:
             message = f"{_shown(start + part.lo, start + part.hi, 'result')} cannot be unpickled here"
@@ -154,7 +178,7 @@ class _Calling:
             return payload
         try:
             return _load(codec.decompress(payload) if self._chunk.compressed else payload)
-        except Exception as error:  # noqa: BLE001  # unpickling runs code of the function's and the arguments' own
+        except BaseException as error:  # noqa: BLE001  # unpickling runs code of the function's and the arguments' own
             for index in range(self._chunk.lo, self._chunk.hi):
                 message = "the function or an argument cannot be unpickled in the worker"
                 self._failed[index] = _call_error(message, error)
@@ -211,6 +235,11 @@ class _Calling:
         if not indexes:
             return
         coroutines = [self._values[index - self._chunk.lo] for index in indexes]
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented, and raises nothing
+            for index, coroutine in zip(indexes, coroutines, strict=True):
+                coroutine.close()
+                self._fail(index, UsageError(LOOP_NEEDED))
+            return
 
         def announce(place: int | None) -> None:
             self._check()
@@ -256,7 +285,7 @@ class _Calling:
     def _dump_values(self) -> bytes:
         try:
             return self._dump_returned()
-        except Exception:  # noqa: BLE001  # the values' own code runs; one by one they say which it was
+        except BaseException:  # noqa: BLE001  # the values' own code runs; one by one they say which it was
             self._await_all()
             self._fail_unpicklable()
             return self._dump_returned()
@@ -271,7 +300,7 @@ class _Calling:
                 continue
             try:
                 pickles.dumps(value)
-            except Exception as error:  # noqa: BLE001  # as above
+            except BaseException as error:  # noqa: BLE001  # as above
                 message = (
                     f"the result of call {self._chunk.start + index}, of type {type(value).__qualname__}, cannot be"
                 )
@@ -300,7 +329,7 @@ def _unpacking(function: Function) -> Function:
     return lambda arguments: function(*arguments)
 
 
-def _call_error(message: str, cause: Exception) -> CallError:
+def _call_error(message: str, cause: BaseException) -> CallError:
     error = CallError(f"{message}: {pickles.named(cause)}")
     error.__cause__ = cause
     return error

@@ -67,7 +67,7 @@ def dump_error(error: BaseException) -> tuple[bytes, str]:
         if isinstance(loads(data), BaseException):
             return data, text
         why = "it is no exception when it is unpickled"
-    except Exception as obstacle:  # noqa: BLE001  # as above
+    except BaseException as obstacle:  # noqa: BLE001  # its own code runs, and may raise anything
         why = named(obstacle)
     return dumps(CallError(f"the call raised {named(error)}; the exception itself cannot be sent back: {why}")), text
 
@@ -75,10 +75,15 @@ def dump_error(error: BaseException) -> tuple[bytes, str]:
 def load_error(data: bytes, text: str) -> BaseException:
     """The exception again, or a `CallError` where that cannot be; its cause shows the traceback over there."""
     try:
-        error: BaseException = loads(data)
-    except Exception as obstacle:  # noqa: BLE001  # as above
-        error = CallError(f"the call raised an exception that cannot be unpickled here: {named(obstacle)}")
-    error.__cause__ = RemoteTraceback(text)
+        return _caused(loads(data), text)
+    except BaseException as obstacle:  # noqa: BLE001  # as above
+        message = f"the call raised an exception that cannot be unpickled here: {named(obstacle)}"
+        return _caused(CallError(message), text)
+
+
+def _caused(error: BaseException, text: str) -> BaseException:
+    # Not by assignment: its class may refuse attributes.
+    BaseException.__cause__.__set__(error, RemoteTraceback(text))  # type: ignore[union-attr]
     return error
 
 
