@@ -32,7 +32,7 @@ Task = tuple[Chunk, Future[ChunkResult]]
 Script = Callable[[Chunk, int], str]
 
 
-class Killed(BaseException):
+class Killed(KeyboardInterrupt):
     """Takes the worker that meets it down."""
 
 

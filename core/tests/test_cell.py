@@ -50,7 +50,18 @@ def test_a_word_says_what_was_put_into_it(sequence: int, index: int, stage: str,
     whole = size is None or stage in ("unpack", "pack")
     assert read_progress(words[0], chunk, size) == Progress(stage, index, 2**24 if whole else min(index + size, 2**24))
     assert read_progress(words[0], chunk_of(sequence + 1, 0, 9), size) is None
+    cell.overlap()
+    overlapping = read_progress(words[0], chunk, size)
+    assert overlapping == Progress(stage, index, 2**24 if whole else min(index + size, 2**24), overlap=True)
+    cell.overlap()
+    assert read_progress(words[0], chunk, size) == overlapping
+    assert read_progress(words[0], chunk_of(sequence + 1, 0, 9), size) is None
+    cell.record(stage, index)
+    cell.overlap()
+    assert read_progress(words[0], chunk, size) == Progress(stage, index, index + 1, overlap=True)
     cell.end()
+    assert read_progress(words[0], chunk, size) is None
+    cell.overlap()
     assert read_progress(words[0], chunk, size) is None
 
 
@@ -142,7 +153,7 @@ def test_the_cell_names_the_record_that_an_async_hook_runs_on_alone() -> None:
 def test_the_cell_names_no_single_record_while_several_are_under_way() -> None:
     job = Observed(numbers(0, 1))
     log = job.run(post_hooks=[job.hook("post", later=True)], concurrency=2)
-    assert [progress for _, progress in log] == [None] * 2
+    assert [progress for _, progress in log] == [Progress("post", 0, 2, overlap=True)] * 2
 
 
 def test_the_cell_names_the_right_record_when_hooks_dropped_and_reordered() -> None:
@@ -167,7 +178,7 @@ def test_the_cell_names_each_record_of_a_replay() -> None:
     ]
 
 
-def test_the_cell_blames_no_record_for_what_happens_while_results_are_made() -> None:
+def test_the_cell_names_the_record_that_is_written() -> None:
     job = Observed(numbers(0, 1, 2), size=2)
 
     def write(value: int) -> int:
@@ -180,7 +191,7 @@ def test_the_cell_blames_no_record_for_what_happens_while_results_are_made() -> 
     for more in ({}, {"pre_hooks": [Does(lambda given, store: None)]}):
         job.log.clear()
         log = job.run(schema_model=Model, encoder=JSONEncoder(), **more)
-        assert set(log) == {(f"write {n}", Progress("pack", 0, 3)) for n in range(3)}
+        assert log == [(f"write {n}", Progress("pack", n, n + 1)) for n in range(3)]
     job.log.clear()
     log = job.run(schema_model=Model, encoder=JSONEncoder(), post_hooks=[Does(lambda given, store: None)])
     assert [progress for _, progress in log] == [Progress("validate", 0, 2)] * 2 + [Progress("validate", 2, 3)]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, PlainSerializer
 
 from manyhands import BaseHook, EntryStatus, HookPriority, HookStore
 from manyhands.errors import TeardownError, UsageError, WorkerInitError
 from manyhands.hooks import check_hook, in_order
 from manyhands.records import Entry
 from manyhands.worker.context import WorkerContext
+from manyhands.worker.encode import JSONEncoder
 
 from .workers import Awaits, Does, Fails, as_list, entries, positions, refusals, run, values, working
 
@@ -293,3 +294,64 @@ def test_sync_and_async_hooks_may_take_turns() -> None:
 
     result = run(numbers(1, 2), schema_model=Number, pre_hooks=[Does(add), Awaits(double), Does(add)])
     assert values(result) == numbers(5, 7)
+
+
+class Aside(BaseException):
+    """As the timeouts of some libraries are: no Exception."""
+
+
+@pytest.mark.parametrize("raised", [Aside("too slow"), GeneratorExit("too slow"), SystemExit("too slow")])
+@pytest.mark.parametrize("kind", [Does, Awaits])
+def test_whatever_a_hook_raises_fails_only_its_record(raised: BaseException, kind: type[Does]) -> None:
+    def check(given: list[Entry]) -> None:
+        if any(entry["position"] == 1 for entry in given):
+            raise raised
+
+    async def check_later(given: list[Entry], store: HookStore) -> None:
+        await asyncio.sleep(0)
+        check(given)
+
+    hook = Awaits(check_later) if kind is Awaits else Does(lambda given, store: check(given))
+    for concurrency in (1, 3):
+        result = run(numbers(0, 1, 2), pre_hooks=[hook], concurrency=concurrency)
+        assert positions(result) == [0, 2]
+        ((_, message),) = refusals(result)[1]
+        assert "too slow" in message
+
+
+@pytest.mark.parametrize("raised", [Aside("too slow"), GeneratorExit("too slow")])
+def test_whatever_a_validator_or_serializer_raises_fails_only_its_record(raised: BaseException) -> None:
+    def check(value: int) -> int:
+        if value == 1:
+            raise raised
+        return value
+
+    class Checks(BaseModel):
+        a: Annotated[int, AfterValidator(check)]
+
+    class Writes(BaseModel):
+        a: Annotated[int, PlainSerializer(check)]
+
+    for model in (Checks, Writes):
+        result = run(numbers(0, 1, 2), schema_model=model, encoder=JSONEncoder())
+        assert (result.ok, list(refusals(result))) == (2, [1])
+
+
+def test_an_interrupt_from_the_keyboard_is_no_failure_of_a_record() -> None:
+    def interrupt(given: list[Entry], store: HookStore) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(numbers(0, 1), pre_hooks=[Does(interrupt)])
+
+
+def test_a_setup_that_raises_no_exception_fails_the_worker() -> None:
+    class Broken(BaseHook):
+        def setup(self, store: HookStore) -> None:
+            raise Aside("too slow")
+
+        def execute(self, entries: list[Entry], store: HookStore) -> None:
+            pass
+
+    with pytest.raises(WorkerInitError, match="setup of hook Broken failed: too slow"):
+        WorkerContext(pre_hooks=[Broken()]).setup()

@@ -23,7 +23,7 @@ from . import support
 from .support import LIMIT, Killed, ScriptedExecutor, rows, seeded, wait_until
 
 
-class Death(KeyboardInterrupt, Killed):
+class Death(Killed):
     """Takes the worker down, although calls may raise anything."""
 
 

@@ -227,6 +227,13 @@ def test_a_call_that_outlasts_its_limit_is_late_whatever_it_makes_of_that(swallo
         run(chunk(1), pre_hooks=[Awaits(wait)], record_timeout=0.02)
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_a_plain_hook_returns_to_be_awaited_has_the_time_of_a_call(count: int) -> None:
+    with pytest.raises(RecordTimeout) as caught:
+        run(chunk(count, start=100), pre_hooks=[Does(for_ever)], concurrency=3, record_timeout=0.02)
+    assert (caught.value.records, caught.value.stage) == ([(0, count)], "pre")
+
+
 def test_a_timeout_of_the_hook_itself_is_its_failure() -> None:
     async def wait(entries: list[Entry], store: HookStore) -> None:
         async with asyncio.timeout(0.01):
@@ -245,6 +252,6 @@ def test_the_cell_names_a_record_only_where_one_is_under_way(concurrency: int, n
 
     cell = ProgressCell(words)
     run(chunk(3), pre_hooks=[Awaits(look)], concurrency=concurrency, cell=cell)
-    assert [progress and (progress.stage, progress.lo, progress.hi) for progress in seen] == (
-        [("pre", n, n + 1) for n in range(3)] if named else [None] * 3
+    assert [(progress.stage, progress.lo, progress.hi, progress.overlap) for progress in seen] == (
+        [("pre", n, n + 1, False) for n in range(3)] if named else [("pre", 0, 3, True)] * 3
     )

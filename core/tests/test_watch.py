@@ -135,8 +135,23 @@ def test_a_chunk_that_waits_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(watched.late_after(0.2)) == 1
 
 
+@pytest.mark.parametrize(("lo", "hi"), [(3, 4), (0, 100)])
+def test_of_calls_that_overlap_only_the_chunk_is_timed(lo: int, hi: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, record_timeout=1.0, chunk_timeout=5.0)
+    watched.executor.at["a"] = Progress("pre", lo, hi, overlap=True)
+    assert watched.late_after(0.0) == watched.late_after(4.9) == []
+    assert watched.late_after(0.2) == [("a", [(0, 100)], "pre", "chunk_timeout")]
+
+
+def test_the_serializers_of_one_record_have_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, record_timeout=1.0)
+    watched.be_at("pack", 7)
+    assert watched.late_after(0.0) == []
+    assert watched.late_after(1.1) == [("a", [(7, 8)], "pack", "record_timeout")]
+
+
 def test_between_two_records_only_the_chunk_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker whose async calls overlap, or that has just ended, is at no record."""
+    """A worker that has just ended is at no record."""
     watched = Watched(monkeypatch, record_timeout=1.0, chunk_timeout=5.0)
     watched.be_at("pre", 0)
     assert watched.late_after(0.0) == []

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from manyhands.chunks import Chunk, ChunkResult
-from manyhands.errors import ExecutorBroken, WorkerInitError
+from manyhands.errors import ExecutorBroken, RunAborted, TeardownError, WorkerInitError
 from manyhands.executor import Progress
 from manyhands.worker.cell import ProgressCell, read_progress
 from manyhands.worker.plan import RecordsCancelled
@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 GRACE_SECONDS: Final = 0.5
 """So long a run that is aborted waits for the record that a thread is at."""
 
+LOOK_SECONDS: Final = 0.05
+"""So often whoever waits for the `setup` of hooks looks whether the run was aborted."""
+
 _NUDGE_SECONDS: Final = 0.02
+_STUCK: Final = 4
+_LEAST_STUCK: Final = 16
+_REMEDY: Final = (
+    "are stuck in code that does not come back, and no thread can be killed; where records may hang use multiprocessing"
+)
 
 _log: Final = logging.getLogger("manyhands.crew")
 
@@ -89,6 +97,7 @@ class Crew:
         self._run = run
         self._name = name
         self.size: int = size
+        self._most_stuck = max(_STUCK * size, _LEAST_STUCK)
         self._first = first
         self._numbers = iter(range(1 << 62))
         self._changed = threading.Condition()
@@ -108,11 +117,23 @@ class Crew:
 
         Raises:
             WorkerInitError: none of them could be.
+            RunAborted: the run was aborted first.
         """
-        for _ in range(self._first):
-            self._enlist()
+        try:
+            for _ in range(self._first):
+                self._enlist()
+            self._await_one()
+        except BaseException:
+            with suppress(TeardownError):  # why it could not start is what the person must hear of
+                self.close(cancel=True)
+            raise
+
+    def _await_one(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self._members or any(member.ready for member in self._members))
+            while self._members and not any(member.ready for member in self._members):
+                if any(member.context.stopped for member in self._members):
+                    raise RunAborted("the run was aborted")
+                self._changed.wait(LOOK_SECONDS)
             if not self._members:
                 raise self._refusals[0]
             self._started = True
@@ -139,6 +160,11 @@ class Crew:
         """Futures that were given up and will not be done before `close`."""
         return len(self._evicted)
 
+    @property
+    def stuck(self) -> int:
+        """Abandoned threads that have not ended."""
+        return len(self._abandoned)
+
     def progress(self, future: Future[ChunkResult]) -> Progress | None:
         """Where the thread is that runs this chunk."""
         member = self._running.get(future)
@@ -148,7 +174,11 @@ class Crew:
         return read_progress(member.words[0], task[0], member.context.max_hook_chunk_size)
 
     def evict(self, future: Future[ChunkResult]) -> None:
-        """Abandon the thread that runs this chunk and start another. The future is done at the earliest by `close`."""
+        """Abandon the thread that runs this chunk and start another. The future is done at the earliest by `close`.
+
+        Raises:
+            ExecutorBroken: so many abandoned threads have not ended that there may be no more.
+        """
         with self._changed:
             member = self._running.pop(future, None)
             if member is None:  # it has just ended
@@ -157,6 +187,9 @@ class Crew:
             member.fenced = True
             self._abandon(member)
         member.context.abandon()
+        if self.stuck > self._most_stuck:
+            self._refusals.insert(0, ExecutorBroken(f"{self.stuck} threads {_REMEDY}"))
+            raise self._refusals[0]
         self._enlist()
 
     def close(self, *, cancel: bool) -> None:
@@ -164,6 +197,7 @@ class Crew:
 
         Args:
             cancel: chunks that have not begun are cancelled; threads whose record does not end soon are abandoned.
+                Those whose setup does not end soon always are: they have done nothing that could be incomplete.
 
         Raises:
             TeardownError: the first teardown that failed.
@@ -176,6 +210,7 @@ class Crew:
             self._tasks.put(None)
         if cancel:
             self._hurry()
+        self._leave_unready()
         self._join()
         for future in self._evicted:
             future.set_exception(RecordsCancelled())
@@ -191,7 +226,10 @@ class Crew:
         member.thread = threading.Thread(target=inherited.run, args=(self._work, member), name=name, daemon=True)
         with self._changed:
             self._members.add(member)
-        member.thread.start()
+        try:
+            member.thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            self._turn_away(member, error)
 
     def _work(self, member: Member) -> None:
         try:
@@ -202,7 +240,7 @@ class Crew:
         with self._changed:
             member.ready = True
             self._changed.notify_all()
-        while self._serve(member):
+        while not member.abandoned and self._serve(member):
             pass
         self._retire(member)
 
@@ -296,6 +334,12 @@ class Crew:
                 self._changed.wait(_NUDGE_SECONDS)
         with self._changed:
             for member in [member for member in self._members if member.busy]:
+                self._abandon(member)
+
+    def _leave_unready(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: all(member.ready for member in self._members), GRACE_SECONDS)
+            for member in [member for member in self._members if not member.ready]:
                 self._abandon(member)
 
     def _busy(self) -> list[Member]:

@@ -49,12 +49,14 @@ class Progress:
         stage: `unpack`, `pre`, `validate`, `post` or `pack`.
         lo, hi: the records under way, as indexes into the chunk's payload; half open.
         call: counts the calls that they took part in, so that two of them in one stage are told apart; it may wrap.
+        overlap: each of the records has a call of its own, which has begun, waits for its turn or has ended.
     """
 
     stage: str
     lo: int
     hi: int
     call: int = field(default=0, compare=False)
+    overlap: bool = False
 
 
 @runtime_checkable

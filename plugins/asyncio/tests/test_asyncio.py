@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
@@ -695,7 +695,77 @@ def test_while_calls_overlap_no_record_is_named() -> None:
         executor.start(WorkerContext(pre_hooks=[Awaits(wait)], concurrency=10))
         future = executor.submit(Chunk(0, 0, 3, ChunkKind.LIST, [{"n": n} for n in range(3)]))
         assert reached.wait(LIMIT)
-        assert executor.progress(future) is None
+        progress = executor.progress(future)
         loop.call_soon_threadsafe(free.set)
         assert future.result(LIMIT).ok == 3
         executor.shutdown()
+    assert progress is not None
+    assert (progress.stage, progress.lo, progress.hi, progress.overlap) == ("pre", 0, 3, True)
+
+
+@pytest.mark.parametrize("concurrency", [1, 10])
+def test_a_chunk_whose_calls_overlap_has_a_time_too(concurrency: int) -> None:
+    async def wait(entries: list[Any], store: HookStore) -> None:
+        if entries[0]["position"] == 3:
+            await asyncio.Event().wait()
+
+    executor = AsyncIOExecutor(concurrency=concurrency)
+    report, _, errors = run(executor, 5, Awaits(wait), options=RunOptions(chunk_timeout=0.1))
+    assert (report.ok, [error["position"] for error in errors]) == (4, [3])
+    assert "in stage pre" in errors[0]["errors"][0]["message"]
+
+
+def test_a_call_that_does_not_let_itself_be_cancelled_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    free = threading.Event()
+
+    async def go_on(entries: list[Any], store: HookStore) -> None:
+        while entries[0]["position"] == 3 and not free.is_set():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    report, _, _ = run(AsyncIOExecutor(), 5, Awaits(go_on), options=RunOptions(chunk_timeout=0.1))
+    assert (report.ok, report.dead) == (4, 1)
+    assert "left behind" in caplog.text
+    free.set()
+    wait_until(lambda: not any(thread.name.startswith("asyncio-") for thread in threading.enumerate()))
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_setup_that_hangs_does_not_hold_up_an_abort(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    reached, free, torn = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(store: HookStore) -> None:
+        reached.set()
+        free.wait(LIMIT)
+
+    async def hang_later(store: HookStore) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    is_plain = kind == "plain"
+    hook = (Does if is_plain else Awaits)(
+        pass_by, setup=hang if is_plain else hang_later, teardown=lambda store: torn.set()
+    )
+    report = pipe_of(AsyncIOExecutor(), 5, hook).start()
+    assert reached.wait(LIMIT)
+    report.abort()
+    assert report.wait(5)
+    assert report.status is RunStatus.ABORTED
+    assert ("left behind" in caplog.text) == is_plain
+    free.set()
+    wait_until(lambda: not any(thread.name == "asyncio-setup" for thread in threading.enumerate()))
+    assert torn.is_set() == is_plain  # what was set up after all
+
+
+@pytest.mark.parametrize("name", ["asyncio-loop", "asyncio-setup", "asyncio-0"])
+def test_a_thread_that_the_system_refuses_fails_the_start(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(WorkerInitError, match="can't start new thread"):
+        run(AsyncIOExecutor(), 5, Awaits(pass_by))

@@ -507,3 +507,98 @@ def test_an_aborted_run_does_not_wait_for_what_async_hooks_wait_for() -> None:
     assert report.status is RunStatus.ABORTED
     assert ended[-1] == "teardown"
     assert "execute" in ended
+
+
+def test_a_setup_that_hangs_does_not_hold_up_an_abort() -> None:
+    reached, free = threading.Event(), threading.Event()
+
+    def hang(store: HookStore) -> None:
+        reached.set()
+        free.wait(LIMIT)
+
+    report = Pipe(
+        rows(5), executor=ThreadExecutor(max_workers=2), pre_validation_hooks=[Does(keep, setup=hang)]
+    ).start()
+    assert reached.wait(LIMIT)
+    report.abort()
+    assert report.wait(5)
+    assert report.status is RunStatus.ABORTED
+    free.set()
+
+
+def test_a_thread_that_never_gets_ready_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    turn, begun, torn, free = threading.Lock(), list[int](), list[int](), threading.Event()
+
+    def hang(store: HookStore) -> None:
+        with turn:
+            begun.append(1)
+            first = len(begun) == 1
+        if not first:
+            free.wait(LIMIT)
+
+    hook = Does(keep, setup=hang, teardown=lambda store: torn.append(1))
+    report, ok, _ = run(ThreadExecutor(max_workers=2), 5, hook)
+    assert (report.ok, len(ok), torn) == (5, 5, [1])
+    assert "left behind" in caplog.text
+    free.set()
+    wait_until(lambda: len(torn) == 2)
+
+
+# Threads that the system refuses
+
+
+def refuse_threads(monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+    """Of the executor's threads only so many start."""
+    start, left = threading.Thread.start, [None] * allowed
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("threads-"):
+            if not left:
+                raise RuntimeError("can't start new thread")
+            left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_a_run_goes_on_with_the_threads_that_it_gets(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse_threads(monkeypatch, 3)
+    report, ok, _ = run(ThreadExecutor(max_workers=6), 20, Does(keep))
+    assert (report.ok, len(ok)) == (20, 20)
+    assert caplog.text.count("can't start new thread") == 3
+
+
+def test_without_any_thread_the_run_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_threads(monkeypatch, 0)
+    with pytest.raises(WorkerInitError, match="can't start new thread"):
+        run(ThreadExecutor(max_workers=3), 5, Does(keep))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_substitute_that_the_system_refuses_is_done_without(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = Stuck(0)
+    refuse_threads(monkeypatch, threads)
+    executor = ThreadExecutor(max_workers=threads)
+    executor.start(WorkerContext(pre_hooks=[hook]))
+    first, second = executor.submit(chunk(0)), executor.submit(chunk(1))
+    assert hook.reached.wait(LIMIT)
+    wait_until(lambda: executor.progress(first))
+    assert executor.evict(first) is False
+    if threads == 1:
+        assert isinstance(second.exception(LIMIT), ExecutorBroken)
+    else:
+        assert second.result(LIMIT).ok == 1
+    hook.free.set()
+    executor.shutdown(cancel=True)
+
+
+def test_no_end_of_stuck_threads_ends_the_run() -> None:
+    hook = Stuck(*range(100))
+    try:
+        with pytest.raises(ExecutorBroken, match="17 threads are stuck in code that does not come back"):
+            run(ThreadExecutor(max_workers=2), 100, hook, options=RunOptions(record_timeout=0.02))
+    finally:
+        hook.free.set()
+    wait_until(lambda: not any(thread.name.startswith("threads-") for thread in threading.enumerate()))

@@ -196,7 +196,7 @@ class Dispatcher:
     def _settle_evicted(self, attempt: Attempt, lost: WorkerLost, late: RecordTimeout, seen: Progress | None) -> None:
         """It was killed for being late; if it had moved on when the kill came, nobody is to blame."""
         moved = late.limit == "record_timeout" and not (lost.progress is None or same_place(lost.progress, seen))
-        if moved:
+        if moved and self._budget.replayable:
             self._tell_failed(attempt, late, began=True)
             self._waiting.append(attempt.again())
         else:
@@ -224,8 +224,9 @@ class Dispatcher:
 
     def _evict_overdue(self) -> None:
         for future, late, seen in self._watch.overdue(self._running):
-            if future in self._evicted:
-                continue
+            before = self._evicted.get(future)
+            if before is not None and same_place(before[1], seen):
+                continue  # it is being killed
             if self._executor.evict(future):
                 self._evicted[future] = (late, seen)
             elif not future.done():

@@ -16,8 +16,8 @@ class RunOptions:
         crash_retries: how often the same records are tried again after their worker died, before the range is
             narrowed down or the record given up.
         error_retries: the same for other failures of the executor.
-        record_timeout: seconds that one call of a hook, or the validation of one record, may take; None: for ever.
-            A record that takes longer is dead, and what ran it is killed where the backend can.
+        record_timeout: seconds that one call of a hook, the validation of one record, or the serializers of its schema
+            may take; None: for ever. A record that takes longer is dead; what ran it is killed where the backend can.
         chunk_timeout: seconds that a chunk may take once it has begun, or where the executor reports no progress once
             it was submitted. One that takes longer is run again in smaller parts, down to single records, which are
             dead.

@@ -12,7 +12,7 @@ from manyhands.errors import EncodeError, RecordError, RunAborted
 from manyhands.records import Entry, EntryStatus, ErrorRecord, Outcome, new_entry
 from manyhands.worker.compile import compile_plan
 from manyhands.worker.failures import describe
-from manyhands.worker.plan import CAUGHT
+from manyhands.worker.plan import PASSING
 
 if TYPE_CHECKING:
     from manyhands.adapters.base import Writer
@@ -86,7 +86,9 @@ class Sink:
         for entry in entries:
             try:
                 parts.append(encode(entry["validated_data"]))
-            except CAUGHT as error:
+            except PASSING:
+                raise
+            except BaseException as error:  # noqa: BLE001  # serializers may raise anything
                 unwritten.append(_unwritten(entry, error))
             else:
                 written.append(entry)
@@ -181,7 +183,9 @@ class StreamSink(Sink):
     def _id(self, position: int) -> Any:
         try:
             return self._make_id(position) if self._make_id else position
-        except CAUGHT:  # that is why the record failed
+        except PASSING:
+            raise
+        except BaseException:  # noqa: BLE001  # that is why the record failed
             return position
 
     def _offer(self, entry: Entry) -> None:

@@ -100,12 +100,21 @@ class Watch:
     def _reason(self, seen: _Sighting, attempt: Attempt, now: float) -> RecordTimeout | None:
         chunk, place = attempt.chunk, seen.progress
         stage = place.stage if place is not None else "unknown"
-        if self._record is not None and place is not None and place.stage in _TIMED and now - seen.since > self._record:
+        if self._record is not None and place is not None and _is_timed(place) and now - seen.since > self._record:
             lo, hi = max(place.lo, chunk.lo), min(place.hi, chunk.hi)
             return RecordTimeout([(lo, hi)], stage)
         if self._chunk is not None and now - seen.begun > self._chunk:
             return RecordTimeout([(chunk.lo, chunk.hi)], stage, "chunk_timeout")
         return None
+
+
+def _is_timed(place: Progress) -> bool:
+    """Its records have the time of a record.
+
+    Of calls that overlap the worker keeps the time of each. What a chunk is written with has none, unless it is
+    the serializers of one record.
+    """
+    return not place.overlap and (place.stage in _TIMED or (place.stage == "pack" and place.hi - place.lo == 1))
 
 
 def same_place(one: Progress | None, other: Progress | None) -> bool:

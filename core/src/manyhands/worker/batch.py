@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from operator import itemgetter
 from time import perf_counter
@@ -15,7 +15,7 @@ from manyhands.hooks import BaseHook
 from manyhands.records import Entry, EntryStatus
 from manyhands.worker.failures import describe
 from manyhands.worker.hook_runner import BatchFailed, CallsLate, HookRunner
-from manyhands.worker.plan import CAUGHT, Plan, RecordsCancelled, Rejected, load_json, same
+from manyhands.worker.plan import PASSING, Plan, RecordsCancelled, Rejected, load_json, same
 from manyhands.worker.rows import BadRow
 
 if TYPE_CHECKING:
@@ -121,20 +121,20 @@ class HookedPath:
             try:
                 left = self._hooks.run(hook, live, isolate=index < isolated, announce=announce)
             except CallsLate as late:
-                raise RecordTimeout([(p - start, p - start + 1) for p in sorted(late.positions)], stage) from None
+                raise RecordTimeout([(lo - start, hi - start) for lo, hi in sorted(late.spans)], stage) from None
             live = _split(left, failed)
         self._spent(stage, begun)
         return live
 
     def _announce(self, stage: str, start: int, live: list[Entry]) -> None:
-        """These records begin now, unless the run is aborted; without any, no one record is under way."""
+        """These records begin now, unless the run is aborted; without any, those named last do, overlapping."""
         if self._context.stopped:
             raise RecordsCancelled
         cell = self._context.cell
         if cell is None:
             return
         if not live:
-            cell.end()
+            cell.overlap()
         else:
             first = min(map(_POSITION, live)) - start  # hooks may have reordered them
             cell.record(stage, first) if len(live) == 1 else cell.batch(stage, first)
@@ -195,7 +195,9 @@ class HookedPath:
         """The one value, if any: a strict schema takes a date from a text only in JSON, and hooks may mix the two."""
         try:
             return self._plan.validate_rows([to_json(entry["raw_data"])], {})
-        except CAUGHT:
+        except PASSING:
+            raise
+        except BaseException:  # noqa: BLE001  # as the schema raised it before
             return []
 
     def _entries(self, rows: list[Any], start: int) -> list[Entry]:
@@ -235,7 +237,7 @@ class HookedPath:
         elif type(row) is bytes:
             try:
                 entry["raw_data"] = load_json(row)
-            except CAUGHT as error:
+            except Exception as error:  # noqa: BLE001  # it says why
                 reject(entry, error)
             else:
                 if not self._context.pre_hooks:  # who else could change it
@@ -248,7 +250,9 @@ class HookedPath:
 def _name(entry: Entry, make_id: Callable[[int], Any]) -> None:
     try:
         entry["id"] = make_id(entry["position"])
-    except CAUGHT as error:
+    except PASSING:
+        raise
+    except BaseException as error:  # noqa: BLE001  # it may raise anything
         reject(entry, error)
 
 
@@ -257,15 +261,26 @@ def _replayable(hooks: list[BaseHook]) -> int:
     return next((index for index, hook in enumerate(hooks) if not hook.replay), len(hooks))
 
 
-def map_all(function: Callable[[Any], Any], values: list[Any], failed: Rejected) -> list[Any]:
-    """What the function makes of the values; by index, the exceptions of those that it does not take."""
+def map_all(
+    function: Callable[[Any], Any], values: list[Any], failed: Rejected, tracked: Iterable[Any] | None = None
+) -> list[Any]:
+    """What the function makes of the values.
+
+    Args:
+        function: what to call.
+        values: with what.
+        failed: takes, by index, the exceptions of those that it does not take.
+        tracked: the same values through an iterator that tells where it is.
+    """
     parts: list[Any] = []
-    rest = iter(values)
+    rest = iter(values if tracked is None else tracked)
     while True:
         error: BaseException = StopIteration("raised by a serializer")  # it ends extend() as if the values had ended
         try:
             parts.extend(map(function, rest))
-        except CAUGHT as caught:
+        except PASSING:
+            raise
+        except BaseException as caught:  # noqa: BLE001  # serializers may raise anything
             error = caught.with_traceback(None)  # it would keep the values in a reference cycle
         place = len(parts) + len(failed)
         if place == len(values):

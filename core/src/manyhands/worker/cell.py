@@ -6,6 +6,8 @@
     bits 27-24  counts the calls, so that two hooks that get the same records are told apart
     bits 23-0   index of the record in the chunk's payload
 
+While calls overlap the stage is in bits 27-24, and bits 30-28 are 0.
+
 One word, because it is stored by one instruction: two words could blame a stale index.
 """
 
@@ -23,6 +25,7 @@ STAGES: Final = ("idle", "unpack", "pre", "validate", "post", "pack", "call")
 _INDEX: Final = (1 << 24) - 1
 _CALL: Final = 0b1111 << 24
 _ONE_CALL: Final = 1 << 24
+_STAGE: Final = 0b111 << 28
 _BATCH: Final = 1 << 31
 
 
@@ -57,6 +60,12 @@ class ProgressCell:
         """One record enters a stage."""
         self._words[0] = self._begin_call(stage) | index & _INDEX
 
+    def overlap(self) -> None:
+        """What was named last is now under way in calls that overlap."""
+        word = self._words[0]
+        if stage := word & _STAGE:
+            self._words[0] = word & ~(_STAGE | _CALL) | stage >> 4
+
     def track(self, rows: Iterable[Any], stage: str, indexes: Iterable[int]) -> Iterator[Any]:
         """The rows, each announced by its index in the payload before it is handed on."""
         words, base = self._words, self._begin_call(stage)
@@ -81,12 +90,15 @@ def read_progress(word: int, chunk: Chunk, batch_size: int | None = None) -> Pro
     Returns:
         None when the worker has not begun this chunk or is through with it.
     """
-    stage = word >> 28 & 0b111
+    stage, call = word >> 28 & 0b111, word >> 24 & 0b1111
+    overlap = stage == 0
+    if overlap:
+        stage, call = call, 0
     if stage == 0 or word >> 32 != chunk.sequence & 0xFFFFFFFF:
         return None
-    index, name, call = word & _INDEX, STAGES[stage], word >> 24 & 0b1111
+    index, name = word & _INDEX, STAGES[stage]
     if not word & _BATCH:
-        return Progress(name, index, index + 1, call)
+        return Progress(name, index, index + 1, call, overlap)
     if batch_size is None or name in ("unpack", "pack"):
-        return Progress(name, index, chunk.hi, call)
-    return Progress(name, index, min(index + batch_size, chunk.hi), call)
+        return Progress(name, index, chunk.hi, call, overlap)
+    return Progress(name, index, min(index + batch_size, chunk.hi), call, overlap)

@@ -15,14 +15,12 @@ from manyhands.hooks import BaseHook, HookStore
 from manyhands.records import Entry, EntryStatus
 from manyhands.worker.awaiting import Awaiter, Interrupted, OwnLoop
 from manyhands.worker.failures import detail, words
-from manyhands.worker.plan import CAUGHT, RecordsCancelled
+from manyhands.worker.plan import PASSING
 
 _POSITION: Final = itemgetter("position")
 _LIST: Final = frozenset({list})
 _ERRORS: Final = itemgetter(0)
 _ENVELOPE: Final = itemgetter("errors", "status", "id", "raw_data", "validated_data", "metadata")
-# An async hook may also end with what cancelled a task of its own.
-_CAUGHT: Final = (*CAUGHT, asyncio.CancelledError)
 
 Announce = Callable[[list[Entry]], None]
 AnnounceCall = Callable[[int | None], None]
@@ -36,12 +34,12 @@ class CallsLate(Exception):  # a signal likewise
     """Calls of an async hook took longer than they may; all others of the batch have ended.
 
     Attributes:
-        positions: of their records.
+        spans: the positions of each call's records, half open.
     """
 
-    def __init__(self, positions: list[int]) -> None:
-        super().__init__(positions)
-        self.positions = positions
+    def __init__(self, spans: list[tuple[int, int]]) -> None:
+        super().__init__(spans)
+        self.spans = spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,9 @@ class HookRunner:
         for hook in self._hooks:
             try:
                 self._step(hook, hook.setup)
-            except (*_CAUGHT, Interrupted) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._give_up()
                 raise WorkerInitError(f"setup of hook {name_of(hook)} failed: {words(error)}") from error
             self._ready.append(hook)
@@ -109,7 +109,9 @@ class HookRunner:
             hook = self._ready.pop()
             try:
                 self._step(hook, hook.teardown)
-            except (*_CAUGHT, Interrupted) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  # the others must run
                 failed = failed or TeardownError(f"teardown of hook {name_of(hook)} failed: {words(error)}")
         self._own.close()
         if failed is not None:
@@ -130,8 +132,8 @@ class HookRunner:
             hook: the hook.
             entries: the batch.
             isolate: on failure raise instead of failing the whole batch.
-            announce: called before each record that an async hook gets alone, with no record where several calls
-                overlap; ends the run by `RecordsCancelled`.
+            announce: called before each record that an async hook gets alone, with no record where the calls of those
+                that were named last overlap; ends the run by `RecordsCancelled`.
 
         Raises:
             BatchFailed: a hook failed on more than one entry, and `isolate` was given.
@@ -169,11 +171,11 @@ class HookRunner:
         try:
             returned = hook.execute(entries.copy(), self.store)
             if inspect.isawaitable(returned):
-                returned = self._await_batch(returned, announce)
+                returned = self._await_batch(returned, positions, announce)
             return _kept(entries, positions, returned)
-        except RecordsCancelled:
+        except (*PASSING, CallsLate, Interrupted):
             raise
-        except _CAUGHT as error:
+        except BaseException as error:
             if isolate and len(entries) > 1:
                 raise BatchFailed from error
             return _fail_all(entries, positions, hook, error)
@@ -185,7 +187,7 @@ class HookRunner:
         isolate: bool,  # noqa: ARG002  # each is alone already
         announce: Announce,
     ) -> list[Entry]:
-        late: list[int] = []
+        late: list[tuple[int, int]] = []
         if not self._one_at_a_time:
             announce([])
         kept: list[Entry] = self._awaiter.run(self._overlap(hook, entries, announce, late))
@@ -204,11 +206,15 @@ class HookRunner:
         elif inspect.isawaitable(value := step(self.store)):
             self._finish(value, _result(value))
 
-    async def _overlap(self, hook: BaseHook, entries: list[Entry], announce: Announce, late: list[int]) -> list[Entry]:
+    async def _overlap(
+        self, hook: BaseHook, entries: list[Entry], announce: Announce, late: list[tuple[int, int]]
+    ) -> list[Entry]:
         parts = await _all([self._alone(hook, entry, announce, late) for entry in entries])
         return [entry for part in parts for entry in part]
 
-    async def _alone(self, hook: BaseHook, entry: Entry, announce: Announce, late: list[int]) -> list[Entry]:
+    async def _alone(
+        self, hook: BaseHook, entry: Entry, announce: Announce, late: list[tuple[int, int]]
+    ) -> list[Entry]:
         positions = [entry["position"]]
         async with self._gate:
             announce([entry] if self._one_at_a_time else [])
@@ -216,18 +222,20 @@ class HookRunner:
             try:
                 async with limit:
                     return _kept([entry], positions, await _result(hook.execute([entry], self.store)))
-            except _CAUGHT as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  # also what cancelled a task of the hook's own
                 if isinstance(error, asyncio.CancelledError):
                     announce([])  # it raises when that was the end of the run
                 return _fail_all([entry], positions, hook, error)
             finally:
                 if limit.expired():
-                    late.extend(positions)
+                    late.append((positions[0], positions[0] + 1))
 
-    def _await_batch(self, value: Any, announce: Announce) -> Any:
+    def _await_batch(self, value: Any, positions: list[int], announce: Announce) -> Any:
         if not self._one_at_a_time:
             announce([])
-        return self._finish(value, self._through_gate(value))
+        return self._finish(value, self._through_gate(value, positions))
 
     def _finish(self, value: Any, around: Coroutine[Any, Any, Any]) -> Any:
         """What is awaited, and what awaits it."""
@@ -238,9 +246,15 @@ class HookRunner:
                 value.close()  # or Python warns that it was never awaited
             raise
 
-    async def _through_gate(self, value: Any) -> Any:
+    async def _through_gate(self, value: Any, positions: list[int]) -> Any:
         async with self._gate:
-            return await value
+            limit = asyncio.timeout(self._timeout)
+            try:
+                async with limit:
+                    return await value
+            finally:
+                if limit.expired():
+                    raise CallsLate([(min(positions), max(positions) + 1)])
 
     async def _outcomes(self, calls: Sequence[Coroutine[Any, Any, Any]], announce: AnnounceCall) -> list[Any]:
         return await _all([self._outcome(place, call, announce) for place, call in enumerate(calls)])

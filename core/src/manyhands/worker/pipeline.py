@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from operator import itemgetter
 from time import perf_counter
@@ -25,7 +25,7 @@ from manyhands.worker.calls import process_calls
 from manyhands.worker.compile import compile_plan
 from manyhands.worker.failures import describe, detail
 from manyhands.worker.hook_runner import HookRunner
-from manyhands.worker.plan import CAUGHT, Plan, Rejected, load_json
+from manyhands.worker.plan import Plan, Rejected, load_json
 from manyhands.worker.rows import BadRow, escaped, snapshot
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Worker:
             rejected: Rejected = {}
             values = self._validate(rows, rejected, range(first, first + len(rows)), exact=self._is_exact(chunk))
             validated = perf_counter()
-            parts += self._encode_values(values, rejected)
+            parts += self._encode_values(values, rejected, chunk, first)
             errors += self._describe(records, rows, rejected, first)
             first += len(rows)
             stages["unpack"] += unpacked - begun
@@ -132,13 +132,30 @@ class Worker:
         """
         return self._plan.calls_code or chunk.attempt > 0
 
-    def _encode_values(self, values: list[Any], rejected: Rejected) -> list[bytes]:
+    def _encode_values(self, values: list[Any], rejected: Rejected, chunk: Chunk, first: int) -> list[bytes]:
         unwritten: Rejected = {}
-        parts = map_all(self._encoder.for_values(self._plan), values, unwritten)
+        indexes = (first + place for place in range(len(values) + len(rejected)) if place not in rejected)
+        parts = self._encode(self._encoder.for_values(self._plan), values, unwritten, chunk, indexes)
         if unwritten:
             # Which rows the values belong to is only worked out when one of them cannot be written.
             good = [index for index in range(len(values) + len(rejected)) if index not in rejected]
             rejected.update({good[place]: error for place, error in unwritten.items()})
+        return parts
+
+    def _encode(
+        self,
+        encode: Callable[[Any], bytes],
+        values: list[Any],
+        unwritten: Rejected,
+        chunk: Chunk,
+        indexes: Iterable[int],
+    ) -> list[bytes]:
+        """The bytes of the values; each is announced by its index in the payload where the chunk is exact."""
+        cell = self._context.cell
+        if cell is None or not self._is_exact(chunk):
+            return map_all(encode, values, unwritten)
+        parts = map_all(encode, values, unwritten, cell.track(values, "pack", indexes))
+        cell.batch("pack", chunk.lo)
         return parts
 
     def _describe(
@@ -159,11 +176,11 @@ class Worker:
         if self._context.cell is not None:
             self._context.cell.batch("pack", chunk.lo)
         result.dropped = chunk.size - len(ok) - len(failed)
-        parts = ok if self._context.encoder is None else self._encode_entries(ok, failed)
+        parts = ok if self._context.encoder is None else self._encode_entries(ok, failed, chunk)
         self._pack(result, parts, [records.error_of(entry) for entry in failed])
         result.stages = {"unpack": unpacked - begun, **path.stages, "pack": perf_counter() - packing}
 
-    def _encode_entries(self, entries: list[Entry], failed: list[Entry]) -> list[bytes]:
+    def _encode_entries(self, entries: list[Entry], failed: list[Entry], chunk: Chunk) -> list[bytes]:
         """The bytes of the entries that can be written; the others are added to `failed`, by position."""
         unwritten: Rejected = {}
         records = list(map(itemgetter("validated_data"), entries))
@@ -171,7 +188,8 @@ class Worker:
             encode = self._encoder.for_records(self._plan, records)
         else:  # they are still the values that the schema made
             encode = self._encoder.for_values(self._plan)
-        parts = map_all(encode, records, unwritten)
+        indexes = [entry["position"] - chunk.start for entry in entries]
+        parts = self._encode(encode, records, unwritten, chunk, indexes)
         for index, error in unwritten.items():
             reject(entries[index], error)
             failed.append(entries[index])
@@ -323,5 +341,5 @@ def _readable(row: Any) -> Any:
         return row
     try:
         return load_json(row)
-    except CAUGHT:
+    except Exception:  # noqa: BLE001  # it need not be JSON
         return escaped(row)

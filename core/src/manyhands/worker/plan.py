@@ -28,13 +28,14 @@ from manyhands.worker.rows import BadRow
 Validator = Callable[[Any], Any]
 Rejected = dict[int, BaseException]
 
-# A validator or a hook may raise anything. SystemExit too ends one record, not the run; KeyboardInterrupt goes through.
-CAUGHT: Final = (Exception, SystemExit)
-
 
 class RecordsCancelled(Exception):  # a signal, not an error
     """The run was aborted: no new record may start."""
 
+
+PASSING: Final = (KeyboardInterrupt, RecordsCancelled)
+"""What is no failure of a record. A validator or a hook may raise anything else, also what is no `Exception`, such as
+`SystemExit` or the timeouts of some libraries: that ends one record, not the run."""
 
 _NO_BATCH: Final = frozenset({bytes, BadRow})
 
@@ -80,9 +81,9 @@ class Plan:
             try:
                 # extend() keeps what came before the exception and map() goes on behind it: no bytecode per row.
                 values.extend(map(validate, rest))
-            except RecordsCancelled:
+            except PASSING:
                 raise
-            except CAUGHT as caught:
+            except BaseException as caught:  # noqa: BLE001  # validators may raise anything
                 error = caught
             index = len(values) + len(rejected)
             if index == len(rows):
@@ -94,7 +95,9 @@ class Plan:
         if self.batch is not None and _NO_BATCH.isdisjoint(map(type, rows)):
             try:
                 return self.batch(rows)
-            except CAUGHT:
+            except PASSING:
+                raise
+            except BaseException:  # noqa: BLE001, S110  # as above
                 pass  # the rows one by one say which it was
         return self.validate_rows(rows, rejected, tracked)
 
@@ -127,7 +130,9 @@ class Plan:
         if authority is not None and (not self.calls_code or _is_of_whole_row(error)):
             try:
                 values.append(authority(row))
-            except CAUGHT as better:
+            except PASSING:
+                raise
+            except BaseException as better:  # noqa: BLE001  # as above
                 error = better
             else:
                 return

@@ -14,6 +14,7 @@ from manyhands.executor import BaseExecutor, Capabilities, Progress
 from manyhands_asyncio.awaiter import LoopAwaiter
 from manyhands_asyncio.desks import Desks
 from manyhands_asyncio.host import LoopHost
+from manyhands_asyncio.keeper import Keeper
 
 if TYPE_CHECKING:
     from manyhands.chunks import Chunk, ChunkResult
@@ -66,6 +67,7 @@ class AsyncIOExecutor(BaseExecutor):
         self.max_workers: int = max_workers or min(_MOST_WORKERS, (os.cpu_count() or 1) + 4)
         self.loop: asyncio.AbstractEventLoop | None = loop
         self._host: LoopHost | None = None
+        self._keeper: Keeper | None = None
         self._crew: Crew | None = None
         self._records = self.concurrency  # in a chunk, as far as is known yet
 
@@ -77,11 +79,13 @@ class AsyncIOExecutor(BaseExecutor):
         self._host = LoopHost(self.loop)
         self._host.start()
         self._context.awaiter = LoopAwaiter(self._host, self._desks)
-        self._context.setup()
+        self._keeper = Keeper(self._context)
+        self._keeper.setup()
         # Each chunk that waits for the loop has a thread, and so have those that have something else to do.
         size = self.concurrency + self.max_workers
-        self._crew = Crew(self._context.share, self._run, name=self.name, size=size)
-        self._crew.start()
+        crew = Crew(self._context.share, self._run, name=self.name, size=size)
+        crew.start()
+        self._crew = crew
 
     def submit(self, chunk: Chunk) -> Future[ChunkResult]:
         """Queue the chunk for the next thread that is free."""
@@ -95,15 +99,18 @@ class AsyncIOExecutor(BaseExecutor):
     def shutdown(self, *, cancel: bool = False) -> None:
         """End the threads, run the hooks' `teardown`, and end or release the loop."""
         host, self._host = self._host, None
+        keeper, self._keeper = self._keeper, None
         crew, self._crew = self._crew, None
         if host is None:
             return
+        stuck = False
         try:
             if crew is not None:
-                self._close_crew(crew, host, cancel=cancel)
-            self._context.teardown()
+                stuck = self._close_crew(crew, host, cancel=cancel)
+            if keeper is not None:
+                keeper.teardown()
         finally:
-            host.close(wait=not cancel)
+            host.close(wait=not (cancel or stuck))
 
     def slots(self) -> int:
         """As many as keep the threads busy and `concurrency` calls under way."""
@@ -113,7 +120,7 @@ class AsyncIOExecutor(BaseExecutor):
         return min(self.max_workers + waiting, self._crew.size) + self._crew.evicted + _QUEUED
 
     def progress(self, future: Future[ChunkResult]) -> Progress | None:
-        """Where the thread is that runs the chunk; None while async calls overlap."""
+        """Where the thread is that runs the chunk."""
         return self._crew.progress(future) if self._crew else None
 
     def evict(self, future: Future[ChunkResult]) -> bool:
@@ -126,13 +133,15 @@ class AsyncIOExecutor(BaseExecutor):
         with self._desks:
             return self.process_chunk_on_worker(chunk, context)
 
-    def _close_crew(self, crew: Crew, host: LoopHost, *, cancel: bool) -> None:
+    def _close_crew(self, crew: Crew, host: LoopHost, *, cancel: bool) -> bool:
+        """End the threads; True if some are left behind, which may wait for the loop for ever."""
         if cancel:
             self._desks.lift()
-        stuck = crew.evicted > 0
+        evicted = crew.evicted
         crew.close(cancel=cancel)
-        if cancel or stuck:
+        if cancel or evicted:
             host.check_responds()
+        return crew.stuck > 0
 
 
 def _check_loop(loop: Any) -> None:

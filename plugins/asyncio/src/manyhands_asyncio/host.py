@@ -41,7 +41,10 @@ class LoopHost:
             self.loop = self._given
             return
         self._thread = threading.Thread(target=self._serve, name="asyncio-loop", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system gives no more threads
+            raise WorkerInitError(f"a thread could not start: {error}") from error
         self._started.wait()
         if self._failure is not None:
             raise WorkerInitError(f"the event loop cannot be run: {self._failure}") from self._failure
