@@ -307,6 +307,8 @@ class Ran:
                 with suppress(psutil.NoSuchProcess):
                     victim.kill()
                     self.killed += 1
+                    # Were its death noticed only when it is told to end, it would have died in its teardown.
+                    _wait_for_end(victim, report)
                     return
             time.sleep(0.005)
 
@@ -324,6 +326,11 @@ def _parent(process: psutil.Process) -> int:
     with suppress(psutil.NoSuchProcess):
         return 0 if process.status() == psutil.STATUS_ZOMBIE else process.ppid()
     return 0
+
+
+def _wait_for_end(process: psutil.Process, report: FlowReport) -> None:
+    """Until the process is gone, and whoever started it knows."""
+    wait_until(lambda: report.is_finished or not process.is_running())
 
 
 def check(ran: Ran, report: FlowReport) -> None:

@@ -115,7 +115,8 @@ class Crew:
             ended: how.
             wanted: there is, or may be, still work.
         """
-        if hand.state is State.ENDING and hand.was_ready:  # it held nothing when it was told to stop
+        # It held nothing when it was told to stop: all that it can have missed is a teardown.
+        if hand.state is State.ENDING and hand.was_ready and self._shop.hooked:
             cause = WorkerLost(ended.code, ended.signal).cause
             self.teardown_error = self.teardown_error or TeardownError(f"a worker died in its teardown ({cause})")
         if hand.done:

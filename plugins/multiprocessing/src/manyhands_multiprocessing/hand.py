@@ -58,6 +58,7 @@ class Workshop:
         workers: how many there are.
         job: the job's context as bytes.
         batch_size: `max_hook_chunk_size` of the job.
+        hooked: the job has hooks, whose teardown may be missed.
     """
 
     launcher: Launcher
@@ -65,6 +66,7 @@ class Workshop:
     workers: int
     job: bytes
     batch_size: int | None
+    hooked: bool
 
 
 class Hand:

@@ -91,8 +91,8 @@ class Supervisor:
             opened.pop_all()
         self._max_chunks = staffing.max_chunks
         self._replayable = context.replayable
-        batch_size = context.max_hook_chunk_size
-        shop = Workshop(self._launcher, self._board, workers, job, batch_size)
+        batch_size, hooked = context.max_hook_chunk_size, bool(context.pre_hooks or context.post_hooks)
+        shop = Workshop(self._launcher, self._board, workers, job, batch_size, hooked)
         self._crew = Crew(self._selector, shop, self._read, self._see_end)
         self._workers = workers
         self._places: dict[Future[ChunkResult], Hand] = {}
