@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, cast
 
@@ -37,7 +38,7 @@ class Table:
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
-        self.lock = threading.RLock()
+        self.lock: AbstractContextManager[bool] = threading.RLock()
         self.seats: set[Seat] = set()
         self.pid: int = os.getpid()
         self.is_closed: bool = False

@@ -95,6 +95,9 @@ class Hand:
         self._shop = shop
         self._unframer = Unframer()
         self._unsent: deque[memoryview] = deque()
+        self.inbox: int
+        self.outbox: int
+        self.child: Child
         self.inbox, self.outbox, self.child = self._start()
         self._log = WorkerLog(self.child.pid)
         self._queue(frame(Kind.JOB, msgpack.packb((number, shop.workers)), shop.job))

@@ -105,8 +105,8 @@ class Supervisor:
         self._cancelled = False
         self._closing = threading.Lock()
         self._closed = False
-        self.started = threading.Event()
-        self.ended = threading.Event()
+        self.started: threading.Event = threading.Event()
+        self.ended: threading.Event = threading.Event()
         self._thread = threading.Thread(target=self._run, name="manyhands-supervisor", daemon=True)
 
     # For other threads.
