@@ -133,6 +133,7 @@ class WorkerLost(ManyhandsError):
         signal: the number of the signal that killed it, if one did.
         progress: how far it had come; None when the backend cannot tell.
         reason: why the backend itself ended it, if it did.
+        worker: which one, for events; no part of any output.
     """
 
     def __init__(
@@ -141,12 +142,14 @@ class WorkerLost(ManyhandsError):
         signal: int | None = None,
         progress: Progress | None = None,
         reason: str | None = None,
+        worker: str = "",
     ) -> None:
-        super().__init__(exitcode, signal, progress, reason)
+        super().__init__(exitcode, signal, progress, reason, worker)
         self.exitcode = exitcode
         self.signal = signal
         self.progress = progress
         self.reason = reason
+        self.worker = worker
 
     @property
     def cause(self) -> str:
@@ -174,9 +177,11 @@ class RecordTimeout(ManyhandsError):
         records: which ones, as half-open ranges of indexes into the chunk's payload.
         stage: where in the pipeline they were.
         limit: the option that says how long they may take.
+        worker: which one was killed for it, if one was; for events.
     """
 
     cause: str = "timeout"
+    worker: str = ""
 
     def __init__(self, records: Sequence[tuple[int, int]], stage: str, limit: str = "record_timeout") -> None:
         super().__init__(records, stage, limit)

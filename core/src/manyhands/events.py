@@ -66,6 +66,7 @@ class ChunkFailed:
         attempt: how often it was submitted before.
         reason: what the executor says.
         began: False when the range had only waited: nobody is charged.
+        worker: which one died on it, if one did and the executor tells.
     """
 
     sequence: int
@@ -74,6 +75,7 @@ class ChunkFailed:
     attempt: int
     reason: str
     began: bool
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +87,14 @@ class RecordDead:
         cause: signal, exit code or `timeout`.
         stage: where in the pipeline, if known.
         attempts: how often it was submitted.
+        worker: which one died of it last, if the executor tells.
     """
 
     position: int
     cause: str
     stage: str | None
     attempts: int
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

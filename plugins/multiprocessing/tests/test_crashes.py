@@ -45,7 +45,10 @@ def test_one_of_forty_kills_its_worker(stage: str, job: dict[str, Any], start_me
     assert ran.positions == [k for k in range(40) if k != 7]
     assert ran.refused == [(7, "dead", "WorkerLost", f"the worker died (SIGKILL) in stage {stage}")]
     assert ran.errors[0]["raw_data"] == {"k": 7, "do": "kill"}
-    assert [(dead.position, dead.cause, dead.stage) for dead in ran.deaths] == [(7, "SIGKILL", stage)]
+    assert [(dead.position, dead.cause, dead.stage, dead.attempts) for dead in ran.deaths] == [(7, "SIGKILL", stage, 2)]
+    first, last = [failed.worker for failed in ran.failures]
+    assert first.isdigit()
+    assert last == ran.deaths[0].worker != first
 
 
 def blamed(failures: list[ChunkFailed], size: int = 1000) -> Counter[int]:

@@ -195,6 +195,7 @@ class Dispatcher:
 
     def _settle_evicted(self, attempt: Attempt, lost: WorkerLost, late: RecordTimeout, seen: Progress | None) -> None:
         """It was killed for being late; if it had moved on when the kill came, nobody is to blame."""
+        late.worker = lost.worker
         moved = late.limit == "record_timeout" and not (lost.progress is None or same_place(lost.progress, seen))
         if moved and self._budget.replayable:
             self._tell_failed(attempt, late, began=True)
@@ -259,8 +260,9 @@ class Dispatcher:
         stage = error.stage
         for index in range(lo, hi):
             position = attempt.chunk.start + index
-            self._observers.emit(RecordDead, position, error.cause, stage, attempt.chunk.attempt + 1)
+            self._observers.emit(RecordDead, position, error.cause, stage, attempt.chunk.attempt + 1, error.worker)
 
     def _tell_failed(self, attempt: Attempt, error: Exception, *, began: bool) -> None:
         chunk = attempt.chunk
-        self._observers.emit(ChunkFailed, chunk.sequence, chunk.lo, chunk.hi, chunk.attempt, str(error), began)
+        worker: str = getattr(error, "worker", "")
+        self._observers.emit(ChunkFailed, chunk.sequence, chunk.lo, chunk.hi, chunk.attempt, str(error), began, worker)

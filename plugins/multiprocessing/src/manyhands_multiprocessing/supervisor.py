@@ -328,7 +328,7 @@ class Supervisor:
         progress, is_to_blame = hand.progress(), self._is_to_blame(hand)
         ended = self._crew.dismiss(hand)
         if is_to_blame:
-            lost = WorkerLost(ended.code, ended.signal, progress, hand.fault)
+            lost = WorkerLost(ended.code, ended.signal, progress, hand.fault, str(hand.child.pid))
             self._settle(hand).set_exception(lost)
         for other in reversed(hand.held):
             del self._places[other[1]]
