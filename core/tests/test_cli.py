@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -181,7 +182,7 @@ def test_a_wrong_command_line_is_told(tmp_path: Path, arguments: list[str], word
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes there")
 @pytest.mark.parametrize("style", ["plain", "json"])
 def test_nobody_listening_is_no_reason_to_fail(job: Path, style: str) -> None:
-    line = f"{command()} run job.toml --progress {style} | true; exit ${{PIPESTATUS[0]}}"
+    line = f"{quote(command())} run job.toml --progress {style} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", line], check=False, cwd=job.parent, env=environment(), capture_output=True, text=True, timeout=30
     )
@@ -211,3 +212,9 @@ def test_names_that_a_terminal_cannot_show_are_shown_escaped(job: Path) -> None:
 def test_names_are_shown_as_they_are(job: Path) -> None:
     done = manyhands("run", job, "--set", "output.path=[red]:smile:.jsonl", cwd=job.parent)
     assert "output: [red]:smile:.jsonl\n" in done.stdout
+
+
+def test_check_finds_what_the_backend_will_refuse(job: Path) -> None:
+    done = manyhands("check", "job.toml", "--set", "run.record_timeout=1", cwd=job.parent)
+    assert done.returncode == 2
+    assert "record_timeout and chunk_timeout need a backend" in done.stderr

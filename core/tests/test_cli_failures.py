@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_a_full_disk_is_one_message_and_publishes_nothing(job: Path, small_disk:
 def test_a_file_that_may_grow_no_further_is_the_same(job: Path) -> None:
     (job.parent / "disk").mkdir()
     write(job.parent, rows__csv=ROWS + "5,some more text\n" * 20_000)
-    line = f"ulimit -f 64; exec {command()} run job.toml --set output.path=disk/out.jsonl --report r.json"
+    line = f"ulimit -f 64; exec {quote(command())} run job.toml --set output.path=disk/out.jsonl --report r.json"
     done = subprocess.run(
         ["bash", "-c", line], check=False, cwd=job.parent, env=environment(), capture_output=True, text=True, timeout=30
     )

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_what_a_hook_prints_stays_whole_above_the_bar(tmp_path: Path) -> None:
 
 def test_what_a_hook_prints_into_a_file_stays_there(tmp_path: Path) -> None:
     file_job(tmp_path, SLOW.replace("time.sleep(0.01)", "time.sleep(0.01); print('from the hook')"))
-    line = f"exec {command()} run job.toml --set input.limit=20000 > printed.txt"
+    line = f"exec {quote(command())} run job.toml --set input.limit=20000 > printed.txt"
     with in_terminal("/bin/sh", "-c", line, cwd=tmp_path) as terminal:
         assert terminal.end() == 0
         assert "from the hook" not in terminal.raw

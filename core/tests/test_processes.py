@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import psutil
 import pytest
@@ -261,7 +262,7 @@ def test_a_parent_without_standard_streams_starts_processes(method: StartMethod,
         open("result", "w").write(json.dumps([end.code, output.decode(), len(json.loads(text)["open"])]))
     """
     (tmp_path / "parent.py").write_text(flat(code))
-    line = f"exec {sys.executable} parent.py <&- >&- 2>&-"
+    line = f"exec {quote(sys.executable)} parent.py <&- >&- 2>&-"
     subprocess.run(["sh", "-c", line], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(HERE)}, check=True)
     expected = 5 if sys.platform == "linux" else 6
     assert json.loads((tmp_path / "result").read_text()) == [0, "", expected]

@@ -9,7 +9,9 @@ from manyhands.cli.columns import print_columns
 from manyhands.config.build import build_pipe, check_files
 from manyhands.config.job import AdapterTable
 from manyhands.config.load import load_job
+from manyhands.driver.watch import check_limits
 from manyhands.pipe import Pipe
+from manyhands.worker.context import WorkerContext
 
 
 def check_job(path: Path, *, executor: str | None, settings: list[str]) -> None:
@@ -21,6 +23,9 @@ def check_job(path: Path, *, executor: str | None, settings: list[str]) -> None:
     job = load_job(path, executor=executor, settings=settings)
     pipe = build_pipe(path, job)
     check_files(pipe)
+    check_limits(pipe.executor, pipe.options)
+    if pipe.executor.capabilities.crosses_process:
+        _code_of(pipe).dumps()
     options = " ".join(f"{key}={value!r}" for key, value in job.executor.options.items())
     print_columns(
         [
@@ -41,6 +46,11 @@ def _rows(source: AdapterTable, output: Any, errors: Any, pipe: Pipe) -> list[tu
         ("output", _target(output, pipe.output_adapter)),
         ("errors", _target(errors, pipe.error_output_adapter)),
     ]
+
+
+def _code_of(pipe: Pipe) -> WorkerContext:
+    """What of the job must travel to the workers."""
+    return WorkerContext(pipe.schema_model, pipe.pre_validation_hooks, pipe.post_validation_hooks)
 
 
 def _names(hooks: list[Any]) -> str:

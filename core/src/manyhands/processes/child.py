@@ -51,6 +51,7 @@ def live(function: str, fds: Sequence[int], *, life: int, parent: int) -> NoRetu
 
 def _prepare() -> None:
     del sys.argv[1:]
+    lifeline.flush_lines()
     sys.stdout = sys.__stdout__ = _open_text(1)  # type: ignore[misc]  # Final in typeshed, for users
     sys.stderr = sys.__stderr__ = _open_text(2)  # type: ignore[misc]  # likewise
 

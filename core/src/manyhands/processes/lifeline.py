@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_IOLBF: Final = 1
 _F_SETSIG: Final[int | None] = getattr(fcntl, "F_SETSIG", None)
 
 
@@ -32,6 +33,14 @@ def _load_libc() -> Any:
 
 libc: Final[Any] = _load_libc()
 """The C library; None where it cannot be called."""
+
+
+def flush_lines() -> None:
+    """Let what C code prints go out line by line: into a pipe it would otherwise wait until there are 4 KiB of it."""
+    with suppress(ImportError, AttributeError, ValueError):  # another C library, or none that can be called
+        import ctypes
+
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, 0)
 
 
 def die_with(parent: int) -> None:
