@@ -46,7 +46,7 @@ class Progress:
     """Where a worker is in its chunk.
 
     Attributes:
-        stage: `unpack`, `pre`, `validate`, `post` or `pack`.
+        stage: `unpack`, `pre`, `validate`, `post` or `pack`; `call` in function maps.
         lo, hi: the records under way, as indexes into the chunk's payload; half open.
         call: counts the calls that they took part in, so that two of them in one stage are told apart; it may wrap.
         overlap: each of the records has a call of its own, which has begun, waits for its turn or has ended.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS: Final = 0.05
 _WHY_NO_FORK: Final = (
-    "a run has threads, whose locks a forked process may inherit locked and wait for for ever; "
+    "a run has threads, whose locks a forked process may inherit locked and wait for without end; "
     "forkserver starts workers as fast"
 )
 
@@ -34,7 +34,7 @@ class MultiProcessingExecutor(BaseExecutor):
         max_workers: processes; None: one for each CPU that this process may use.
         chunksize: records in a chunk; None: raw blocks of about 256 KiB, or 1000 records.
         compression: `"lz4"` to compress what travels.
-        use_batch_validation: validate a chunk by one call; has no effect here, where each record is announced.
+        use_batch_validation: validate a chunk by one call, unless the schema calls code of the person's.
         start_method: `forkserver` forks workers from a fresh interpreter that has nothing but manyhands loaded;
             `spawn` starts a fresh interpreter for each.
         max_chunks_per_worker: after so many chunks a worker is replaced by a new one; None: never.

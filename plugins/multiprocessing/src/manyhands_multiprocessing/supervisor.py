@@ -144,7 +144,7 @@ class Supervisor:
     def ahead(self) -> int:
         """How many chunks a worker should hold beside the one that it runs.
 
-        As many as it runs in two milliseconds, so that it need not wait for us. None where chunks are long or nothing
+        As many as it runs in two milliseconds, so that it need not wait for us. 0 where chunks are long or nothing
         is known: they would wait for this worker while another has nothing to do.
         """
         seconds = self._chunk_seconds
