@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from manyhands import (
     RunOptions,
 )
 from manyhands.driver import sink
+from manyhands.driver.run import Run
 from manyhands.errors import SourceError, TeardownError
 from manyhands.records import Entry
 from manyhands.report import RunStatus
@@ -181,6 +183,29 @@ def test_an_interrupt_while_waiting_for_an_entry_ends_the_run() -> None:
         for _ in entries:
             pass
     assert pipe.report.status is RunStatus.ABORTED
+
+
+@pytest.mark.parametrize("began", [True, False])
+@pytest.mark.parametrize(
+    "run", [Pipe.run, lambda pipe: list(pipe.stream()), lambda pipe: asyncio.run(pipe.run_async())]
+)
+def test_an_interrupt_while_the_run_is_started_ends_it(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[[Pipe], object], began: bool
+) -> None:
+    def interrupted(self: Run) -> None:
+        if began:
+            start(self)
+        raise KeyboardInterrupt
+
+    start = Run.start
+    monkeypatch.setattr(Run, "start", interrupted)
+    executor = SyncFifoExecutor(chunksize=5)
+    pipe = pipe_of(counted([]), executor)
+    with pytest.raises(KeyboardInterrupt):
+        run(pipe)
+    assert pipe.report.status is RunStatus.ABORTED
+    monkeypatch.undo()
+    assert pipe_of(rows(3), executor).run().ok == 3  # nothing holds the executor
 
 
 def test_all_entries_before_an_error_of_the_source_are_yielded(executor: BaseExecutor) -> None:

@@ -95,25 +95,24 @@ class Pipe:
             ManyhandsError: the run failed; what the report calls `exception`.
         """
         self._check_loop()
-        report = self.start()
+        earlier = self._run
         try:
-            report.wait()
+            self.start().wait()
         except BaseException:
-            report.abort()
-            report.wait()
+            self._abort(earlier)
             raise
-        return _succeeded(report)
+        return _succeeded(self.report)
 
     async def run_async(self) -> FlowReport:
         """As `run`, from an event loop; cancelling the task aborts the run."""
-        report = self.start()
+        earlier = self._run
         try:
-            await report.wait_async()
+            await self.start().wait_async()
         except BaseException:
-            report.abort()
-            await report.wait_async()
+            if self._abort(earlier, wait=False):
+                await self.report.wait_async()
             raise
-        return _succeeded(report)
+        return _succeeded(self.report)
 
     def stream(self) -> Iterator[Entry]:
         """Run, and yield each entry that was not dropped, in input order: validated and failed ones.
@@ -124,15 +123,14 @@ class Pipe:
             ManyhandsError: the run failed; all entries before that were yielded.
         """
         self._check_loop()
-        run = self._start(stream=True)
+        earlier = self._run
         try:
-            yield from run.entries
+            yield from self._start(stream=True).entries
+            self.report.wait()
         except BaseException:  # the reader leaves, ^C, or an error thrown in: nobody is left to read
-            run.report.abort()
+            self._abort(earlier)
             raise
-        finally:
-            run.report.wait()
-        _succeeded(run.report)
+        _succeeded(self.report)
 
     def check_files(self, *more: tuple[Path, str]) -> None:
         """See that no output overwrites the input or another output.
@@ -166,6 +164,18 @@ class Pipe:
         loop = getattr(self.executor, "loop", None)
         if loop is not None and loop is asyncio._get_running_loop():  # noqa: SLF001  # documented, and raises nothing
             raise UsageError("this would block the event loop that the executor needs: use `await pipe.run_async()`")
+
+    def _abort(self, earlier: Run | None, *, wait: bool = True) -> bool:
+        """Abort the run that was begun since `earlier`; there is none if it could not be opened.
+
+        ^C may come as soon as its thread has begun, before its report was returned.
+        """
+        if self._run is None or self._run is earlier:
+            return False
+        self._run.abort()
+        if wait:
+            self.report.wait()
+        return True
 
     def _start(self, *, stream: bool) -> Run:
         if self._run is not None and not self._run.report.is_finished:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from manyhands.adapters.base import Source
 from manyhands.driver.claims import claim
 from manyhands.driver.feeder import Feeder
+from manyhands.driver.interrupts import Interrupts
 from manyhands.driver.loop import Driver
 from manyhands.driver.sink import Sink, StreamSink
 from manyhands.driver.watch import check_limits
@@ -45,6 +46,7 @@ class Run:
         executor: Any = pipe.executor
         self.control: RunControl = RunControl(threading.Event())
         self.report: FlowReport = FlowReport(executor_name(executor), self.control)
+        self._started = False
         check_limits(executor, pipe.options)
         claim(executor, self.report)
         try:
@@ -97,13 +99,20 @@ class Run:
         inherited = copy_context()
         thread = threading.Thread(target=inherited.run, args=(self._drive,), name="manyhands-driver", daemon=True)
         try:
-            thread.start()
+            with Interrupts():  # so that ^C finds a thread that runs, or none
+                thread.start()
+                self._started = True
         except RuntimeError as error:
             failure = RunError(f"the run cannot be started: {error}")
-            self._source.close()
-            self.sink.discard()
-            self.report.end(RunStatus.FAILED, failure)
+            self._discard(RunStatus.FAILED, failure)
             raise failure from error
+
+    def abort(self) -> None:
+        """Let it end, also where it has not been started."""
+        if self._started:
+            self.report.abort()
+        else:
+            self._discard(RunStatus.ABORTED)
 
     def close(self) -> None:
         """Publish a stopped run, abort a running one, and wait."""
@@ -113,6 +122,11 @@ class Run:
         elif not self.report.is_finished:
             self.report.abort()
         self.report.wait()
+
+    def _discard(self, status: RunStatus, error: BaseException | None = None) -> None:
+        self._source.close()
+        self.sink.discard()
+        self.report.end(status, error)
 
     def _drive(self) -> None:
         try:
