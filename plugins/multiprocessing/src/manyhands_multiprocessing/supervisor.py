@@ -306,7 +306,8 @@ class Supervisor:
         _, future = hand.settle()
         del self._places[future]
         self._unreceived.pop(future, None)
-        return future
+        # Whoever cancelled it wants no result; from here on nobody can.
+        return future if future.set_running_or_notify_cancel() else Future()
 
     def _learn(self, took: float) -> None:
         """How long chunks take: a mean in which the last one counts a quarter."""
@@ -400,5 +401,5 @@ class Supervisor:
                 _, future = self._waiting.popleft()
                 if self.error is None:
                     future.cancel()
-                else:
+                elif future.set_running_or_notify_cancel():
                     future.set_exception(ExecutorBroken(f"there are no workers any more: {self.error}"))
