@@ -1,0 +1,1 @@
+"""The cases of the kit, a module for each topic."""
