@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from manyhands.chunks import Chunk as Chunk
     from manyhands.chunks import ChunkKind as ChunkKind
     from manyhands.chunks import ChunkResult as ChunkResult
+    from manyhands.doors.futures import as_futures_executor as as_futures_executor
+    from manyhands.doors.joblib_door import register_joblib as register_joblib
     from manyhands.driver.options import RunOptions as RunOptions
     from manyhands.engine import Engine as Engine
     from manyhands.errors import ManyhandsError as ManyhandsError
@@ -55,6 +57,8 @@ _HOMES = {
     "adapters.memory": ("MemoryOutputAdapter", "NullOutputAdapter"),
     "adapters.python": ("IterableInputAdapter",),
     "chunks": ("Chunk", "ChunkKind", "ChunkResult"),
+    "doors.futures": ("as_futures_executor",),
+    "doors.joblib_door": ("register_joblib",),
     "driver.options": ("RunOptions",),
     "engine": ("Engine",),
     "errors": ("ManyhandsError",),

@@ -1,0 +1,274 @@
+"""Foreign programs on every backend: asyncio, dask, joblib and scikit-learn make their calls by our workers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import operator
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import dask
+import joblib
+import pytest
+from joblib import Parallel, delayed, parallel_config
+from joblib.parallel import ParallelBackendBase
+
+import manyhands
+from manyhands import as_futures_executor
+from manyhands.errors import BackendError, OptionsError, UsageError, WorkerLost
+
+from .backends import IN_OTHER_PROCESSES, every_backend, names, offered
+
+LIMIT = 60.0
+"""Seconds after which something that must happen has not."""
+
+CONCURRENT = names(lambda backend: backend.capabilities.concurrent)
+every_concurrent_backend = pytest.mark.parametrize("name", CONCURRENT)
+every_process_backend = pytest.mark.parametrize("name", IN_OTHER_PROCESSES)
+
+
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    manyhands.register_joblib()
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Return as soon as it is; fail when it is not for too long."""
+    end = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.01)
+
+
+def executor_of(name: str) -> Any:
+    return as_futures_executor(name, **offered(name, {"max_workers": 2}))
+
+
+@every_backend
+def test_event_loops_hand_calls_to_every_backend(name: str) -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        with executor_of(name) as executor:
+            return await asyncio.gather(*(loop.run_in_executor(executor, operator.neg, number) for number in range(9)))
+
+    assert asyncio.run(main()) == [-number for number in range(9)]
+
+
+@every_backend
+def test_dask_computes_by_every_backend(name: str) -> None:
+    squares = [dask.delayed(lambda number: number**2)(number) for number in range(12)]
+    with executor_of(name) as executor:
+        total, pid = dask.compute(dask.delayed(sum)(squares), dask.delayed(os.getpid)(), scheduler=executor)
+    assert total == sum(number**2 for number in range(12))
+    assert (pid != os.getpid()) is (name in IN_OTHER_PROCESSES)
+
+
+@every_process_backend
+def test_the_call_that_kills_its_process_is_the_only_one_lost(name: str) -> None:
+    def fatal(number: int) -> int:
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    with executor_of(name) as executor:
+        calls = {executor.submit(fatal, number): number for number in range(12)}
+        lost = {number: call.exception(LIMIT) for call, number in calls.items() if call.exception(LIMIT)}
+        assert [call.result() for call in calls if calls[call] != 3] == [n for n in range(12) if n != 3]
+    assert list(lost) == [3]
+    assert isinstance(lost[3], WorkerLost)
+    assert lost[3].signal == signal.SIGKILL
+
+
+@every_process_backend
+def test_what_waits_for_a_process_can_be_cancelled_and_waits_for_no_other_call(name: str) -> None:
+    with executor_of(name) as executor:
+        futures.wait([executor.submit(abs, 1) for _ in range(50)])  # workers may have learnt that calls are quick
+        stuck = executor.submit(time.sleep, 300)
+        assert [executor.submit(abs, -number).result(LIMIT) for number in range(20)] == list(range(20))
+        also_stuck = executor.submit(time.sleep, 300)
+        waiting = [executor.submit(abs, 1) for _ in range(9)]
+        wait_until(lambda: stuck.running() and also_stuck.running())
+        assert all(call.cancel() for call in waiting)
+        executor.kill_workers()
+    assert isinstance(stuck.exception(0), futures.BrokenExecutor)
+
+
+def test_joblib_knows_nothing_of_a_backend_that_is_not_installed() -> None:
+    with pytest.raises(BackendError, match="multiprocesing"):
+        parallel_config("manyhands", executor="multiprocesing")
+    with pytest.raises(UsageError, match="name of a backend"):
+        parallel_config("manyhands", executor=manyhands.get_executor("sync"))
+    with pytest.raises(OptionsError, match="n_jobs"):
+        parallel_config("manyhands", executor="sync", max_workers=3)
+
+
+def test_without_joblib_it_is_said_how_to_get_it() -> None:
+    code = "import sys; sys.modules['joblib'] = None; import manyhands; manyhands.register_joblib()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("needs joblib, which is not installed: pip install joblib")
+
+
+def test_joblib_is_imported_only_when_it_is_wanted() -> None:
+    doors = "manyhands.register_joblib, manyhands.as_futures_executor"
+    code = f"import manyhands, sys; {doors}; assert 'joblib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@every_backend
+@pytest.mark.parametrize("batch_size", ["auto", 1, 7])
+def test_joblib_gives_the_same_on_every_backend(name: str, batch_size: Any) -> None:
+    with parallel_config("manyhands", executor=name, n_jobs=2):
+        parallel = Parallel(batch_size=batch_size)
+        assert parallel(delayed(pow)(number, 2) for number in range(100)) == [number**2 for number in range(100)]
+        assert parallel([]) == []
+        pids = set(Parallel()(delayed(os.getpid)() for _ in range(4)))
+    assert (os.getpid() in pids) is (name not in IN_OTHER_PROCESSES)
+
+
+@every_concurrent_backend
+def test_workers_stay_as_long_as_the_configuration(name: str) -> None:
+    def here() -> tuple[int, str]:
+        time.sleep(0.02)
+        return os.getpid(), threading.current_thread().name
+
+    with parallel_config("manyhands", executor=name, n_jobs=2):
+        first, second = (set(Parallel(batch_size=1)(delayed(here)() for _ in range(12))) for _ in range(2))
+    assert first & second
+    assert len(first | second) <= 2 or name == "asyncio"  # it has threads beside its workers, which wait
+
+
+@every_concurrent_backend
+@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
+def test_joblib_gives_generators(name: str, return_as: str) -> None:
+    with parallel_config("manyhands", executor=name, n_jobs=2):
+        results = Parallel(return_as=return_as)(delayed(operator.neg)(number) for number in range(30))
+        assert sorted(results) == list(range(-29, 1))
+
+
+class Refused(Exception):
+    pass
+
+
+@every_concurrent_backend
+def test_joblib_raises_what_calls_raise_and_goes_on(name: str) -> None:
+    def refuse(number: int) -> int:
+        if number == 5:
+            raise Refused(number)
+        return number
+
+    with parallel_config("manyhands", executor=name, n_jobs=2):
+        with pytest.raises(Refused) as caught:
+            Parallel()(delayed(refuse)(number) for number in range(10))
+        assert Parallel()(delayed(refuse)(number) for number in range(5)) == [0, 1, 2, 3, 4]
+        with Parallel() as parallel:
+            with pytest.raises(Refused):
+                parallel(delayed(refuse)(number) for number in range(10))
+            assert parallel(delayed(refuse)(number) for number in range(5)) == [0, 1, 2, 3, 4]
+    if name in IN_OTHER_PROCESSES:
+        assert "in refuse" in str(caught.value.__cause__)
+
+
+@every_concurrent_backend
+def test_joblib_has_time_limits(name: str) -> None:
+    with parallel_config("manyhands", executor=name, n_jobs=2):
+        with pytest.raises(multiprocessing.TimeoutError):
+            Parallel(timeout=0.2)(delayed(time.sleep)(seconds) for seconds in (0, 1, 0, 1))
+        assert Parallel(timeout=LIMIT)(delayed(abs)(number) for number in (-1, -2)) == [1, 2]
+
+
+@every_process_backend
+def test_joblib_hears_of_a_worker_that_died(name: str) -> None:
+    with parallel_config("manyhands", executor=name, n_jobs=2):
+        with pytest.raises(WorkerLost):
+            Parallel()(delayed(os._exit)(3) if number == 4 else delayed(abs)(number) for number in range(9))
+        assert Parallel()(delayed(abs)(number) for number in (-1, -2)) == [1, 2]
+
+
+@every_concurrent_backend
+def test_calls_of_joblib_may_be_in_one_another(name: str) -> None:
+    def inner(number: int) -> int:
+        return sum(Parallel(n_jobs=2)(delayed(operator.mul)(number, each) for each in range(4)))
+
+    with parallel_config("manyhands", executor=name, n_jobs=2):
+        assert Parallel()(delayed(inner)(number) for number in range(6)) == [6 * number for number in range(6)]
+
+
+def backend(**settings: Any) -> ParallelBackendBase:
+    return parallel_config("manyhands", **settings).parallel_config["backend"]
+
+
+def test_the_number_of_jobs_is_counted_as_joblib_does() -> None:
+    threads, sync = backend(executor="threads"), backend(executor="sync")
+    assert [threads.effective_n_jobs(jobs) for jobs in (None, 1, 3, -1, -1000)] == [1, 1, 3, joblib.cpu_count(), 1]
+    assert [sync.effective_n_jobs(jobs) for jobs in (1, 3, -1)] == [1, 1, 1]
+    with pytest.raises(ValueError, match="must not be 0"):
+        threads.effective_n_jobs(0)
+    with parallel_config("manyhands", executor="threads"):
+        assert Parallel().n_jobs == -1
+        assert Parallel(n_jobs=1)(delayed(threading.get_ident)() for _ in range(2)) == [threading.get_ident()] * 2
+
+
+def test_the_backend_may_be_chosen_by_parallel_itself() -> None:
+    parallel = Parallel(n_jobs=2, backend="manyhands", executor="threads", chunksize=3)
+    assert parallel(delayed(os.getpid)() for _ in range(4)) == [os.getpid()] * 4
+
+
+def test_only_backends_of_this_process_share_memory() -> None:
+    for name in CONCURRENT:
+        shares = name not in IN_OTHER_PROCESSES
+        assert backend(executor=name).supports_sharedmem is backend(executor=name).uses_threads is shares
+
+
+@every_process_backend
+def test_libraries_in_worker_processes_are_told_how_many_threads_are_theirs(name: str) -> None:
+    def limit() -> str:
+        return os.environ["OMP_NUM_THREADS"]
+
+    with parallel_config("manyhands", executor=name, n_jobs=2, inner_max_num_threads=3):
+        assert set(Parallel()(delayed(limit)() for _ in range(4))) == {"3"}
+
+
+@every_process_backend
+def test_a_grid_search_is_the_same_in_processes(name: str, tmp_path: Path) -> None:
+    from sklearn.datasets import make_classification
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+
+    class Telling(LogisticRegression):
+        def fit(self, *data: Any, **settings: Any) -> Any:
+            (tmp_path / str(os.getpid())).touch()
+            return super().fit(*data, **settings)
+
+    samples, labels = make_classification(n_samples=60, n_features=4, random_state=0)
+    search = GridSearchCV(Telling(), {"C": [0.1, 1.0, 10.0]}, cv=2, refit=False)
+    alone = search.set_params(n_jobs=1).fit(samples, labels).cv_results_
+    assert [file.name for file in tmp_path.iterdir()] == [str(os.getpid())]
+    (tmp_path / str(os.getpid())).unlink()
+    with parallel_config("manyhands", executor=name, n_jobs=2):
+        shared = search.set_params(n_jobs=None).fit(samples, labels).cv_results_
+    assert str(os.getpid()) not in {file.name for file in tmp_path.iterdir()}
+    assert list(tmp_path.iterdir())
+    assert shared["params"] == alone["params"]
+    for score in ("mean_test_score", "std_test_score", "rank_test_score"):
+        assert shared[score].tolist() == alone[score].tolist()
+
+
+def test_nothing_of_joblib_keeps_the_workers() -> None:
+    before = threading.active_count()
+    with parallel_config("manyhands", executor="threads", n_jobs=2):
+        Parallel()(delayed(abs)(number) for number in range(4))
+    gc.disable()  # nothing is in a cycle
+    try:
+        wait_until(lambda: threading.active_count() <= before)
+    finally:
+        gc.enable()
