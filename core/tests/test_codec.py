@@ -33,7 +33,7 @@ class Color(Enum):
     RED = "red"
     BLUE = ("b", 1)
     CRIMSON = "red"  # noqa: PIE796  # an alias
-    LIST = [1, 2]  # noqa: RUF012  # a member, not an attribute
+    LIST = [1, 2]  # a member, not an attribute
     NAN = math.nan
     ANY = object()
 

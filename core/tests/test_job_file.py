@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from manyhands import BaseHook, Pipe
-from manyhands.config.build import _INPUTS, _OUTPUTS, build_pipe, check_files
+from manyhands.config.adapters import INPUTS, OUTPUTS
+from manyhands.config.build import build_pipe, check_files
 from manyhands.config.job import InputTable, OutputTable
 from manyhands.config.load import load_job
 from manyhands.errors import JobFileError, OptionsError, UnknownBackend, UsageError
@@ -277,7 +278,7 @@ def test_only_the_input_is_needed(tmp_path: Path) -> None:
 
 
 def test_every_adapter_that_a_job_may_name_is_there() -> None:
-    for table, known in ((InputTable, _INPUTS), (OutputTable, _OUTPUTS)):
+    for table, known in ((InputTable, INPUTS), (OutputTable, OUTPUTS)):
         assert set(known) == set(table.model_fields["adapter"].annotation.__args__)  # type: ignore[union-attr]
 
 

@@ -42,6 +42,7 @@ def _one_byte_no_quote(character: str) -> str:
 OneCharacter = Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_one_byte)]
 OutputDelimiter = Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_one_byte_no_quote)]
 Columns = Annotated[tuple[str, ...], Field(min_length=1)]
+_AtMostOne = Annotated[str, Field(max_length=1)]
 
 # Encodings in which the bytes of delimiter, quote, CR and LF never are part of another character, and no other bytes
 # mean one of them.
@@ -69,9 +70,9 @@ class CSVInputAdapter(BaseInputAdapter):
         limit: read at most so many records.
     """
 
-    path: Path
+    path: Path = Field()  # required, though the base class has a default
     delimiter: OneCharacter = ","
-    quotechar: Annotated[OneCharacter | None, BeforeValidator(_none_if_empty)] = '"'
+    quotechar: Annotated[OneCharacter | None, BeforeValidator(_none_if_empty, json_schema_input_type=_AtMostOne)] = '"'
     escapechar: OneCharacter | None = None
     encoding: str = "utf-8"
     fieldnames: Columns | None = None
@@ -165,7 +166,7 @@ class CSVOutputAdapter(BaseOutputAdapter):
             may add some) the keys of the first record; then a record with any other key is rejected.
     """
 
-    path: Path
+    path: Path = Field()  # required, though the base class has a default
     delimiter: OutputDelimiter = ","
     fieldnames: Columns | None = None
 

@@ -43,7 +43,7 @@ class JSONInputAdapter(BaseInputAdapter):
         limit: read at most so many records.
     """
 
-    path: Path
+    path: Path = Field()  # required, though the base class has a default
     format: Format | None = None
     skip_rows: Annotated[int, Field(ge=0)] = 0
     limit: Annotated[int, Field(ge=0)] | None = None
@@ -74,7 +74,7 @@ class JSONOutputAdapter(BaseOutputAdapter):
         format: `lines` or `array`; left out, the ending tells: `.jsonl` and `.ndjson` are lines.
     """
 
-    path: Path
+    path: Path = Field()  # required, though the base class has a default
     format: Format | None = None
 
     def open(self, columns: tuple[str, ...] | None) -> Writer:  # noqa: ARG002  # JSON names each value

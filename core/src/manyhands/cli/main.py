@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from manyhands._version import __version__
+from manyhands.cli.new import new
 
 app: typer.Typer = typer.Typer(
     add_completion=False,
@@ -26,6 +27,7 @@ app: typer.Typer = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Write a record pipeline once; choose by name whose hands do it.",
 )
+app.add_typer(new, name="new")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (TOML).")]
 ExecutorName = Annotated[
@@ -121,3 +123,29 @@ def backends(
     from manyhands.cli.backends import list_backends
 
     list_backends(as_json=as_json)
+
+
+@app.command()
+def doctor(
+    job: Annotated[Path | None, typer.Argument(metavar="JOB", help="A job file to look at as well.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list of objects, for machines.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Remove what dead runs have left, without asking.")] = False,
+) -> None:
+    """Look for what is wrong with the installation, and say the line that puts it right.
+
+    Exit code 0: no error, though there may be warnings. 2: the installation or the job is wrong.
+    """
+    with _interruptible():
+        from manyhands.cli.doctor import run_doctor
+
+        code = run_doctor(job, as_json=as_json, fix=fix)
+    raise typer.Exit(code)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of job files, for editors: with the backends that are installed and their options."""
+    from manyhands.cli.schema import print_schema
+
+    print_schema()

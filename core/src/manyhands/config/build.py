@@ -7,17 +7,13 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter
-from manyhands.adapters.csv import CSVInputAdapter, CSVOutputAdapter
-from manyhands.adapters.json import JSONInputAdapter, JSONOutputAdapter
-from manyhands.adapters.memory import NullOutputAdapter
-from manyhands.adapters.python import IterableInputAdapter
+from manyhands.config.adapters import INPUTS, OPTIONS, OUTPUTS
 from manyhands.config.job import AdapterTable, Job
 from manyhands.config.load import allowed, explain
 from manyhands.driver.options import RunOptions
@@ -28,38 +24,8 @@ from manyhands.pipe import Pipe
 from manyhands.plugins.registry import get_executor
 from manyhands.worker.schema import check_schema
 
-_INPUTS: Final[Mapping[str, type[Any]]] = {
-    "csv": CSVInputAdapter,
-    "jsonl": JSONInputAdapter,
-    "json": JSONInputAdapter,
-    "python": IterableInputAdapter,
-}
-_OUTPUTS: Final[Mapping[str, type[Any]]] = {
-    "csv": CSVOutputAdapter,
-    "jsonl": JSONOutputAdapter,
-    "json": JSONOutputAdapter,
-    "null": NullOutputAdapter,
-}
-
 # Between the person's code and us; of no interest to them.
 _OURS: Final = (__file__, importlib.__file__)
-
-
-class _NoOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _IterableOptions(_NoOptions):
-    iterable: Any
-    skip_rows: Annotated[int, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=0)] | None = None
-
-
-# What checks the options of an adapter that does not check them itself.
-_OPTIONS: Final[Mapping[type[Any], type[BaseModel]]] = {
-    IterableInputAdapter: _IterableOptions,
-    NullOutputAdapter: _NoOptions,
-}
 
 
 def build_pipe(path: Path, job: Job, *, observers: tuple[Observer, ...] = ()) -> Pipe:
@@ -133,13 +99,13 @@ class _Builder:
         options = table.options
         if table.adapter == "python" and "iterable" in options:
             options["iterable"] = self._import("input", "iterable", str(options["iterable"]))
-        adapter: BaseInputAdapter = self._adapter("input", _INPUTS[table.adapter], table.adapter, options)
+        adapter: BaseInputAdapter = self._adapter("input", INPUTS[table.adapter], table.adapter, options)
         return adapter
 
     def _output(self, name: str, table: AdapterTable | None) -> BaseOutputAdapter | None:
         if table is None:
             return None
-        adapter: BaseOutputAdapter = self._adapter(name, _OUTPUTS[table.adapter], table.adapter, table.options)
+        adapter: BaseOutputAdapter = self._adapter(name, OUTPUTS[table.adapter], table.adapter, table.options)
         if adapter.path is not None and os.path.realpath(adapter.path) == os.path.realpath(self._path):
             raise self._wrong(name, "path", "that is this job file")
         return adapter
@@ -149,7 +115,7 @@ class _Builder:
             options.setdefault("format", "lines")
         if isinstance(options.get("path"), str):
             options["path"] = self._folder / options["path"]
-        model = _OPTIONS.get(cls)
+        model = OPTIONS.get(cls)
         try:
             if model is None:
                 return TypeAdapter(cls).validate_python(options)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Reference = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$", description="module:attribute")]
+REFERENCE: Final = r"^[\w.]+:[\w.]+$"
+"""What `module:attribute` looks like."""
+
+Reference = Annotated[str, Field(pattern=REFERENCE, description="module:attribute")]
 
 
 class _Table(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from manyhands.executor import Capabilities
 from manyhands.plugins.spec import Backend, ExecutorOptions, hookimpl
@@ -21,7 +22,7 @@ class AsyncIOOptions(ExecutorOptions):
 
     concurrency: Annotated[int, Field(ge=1)] = 10
     max_workers: Annotated[int, Field(ge=1)] | None = None
-    loop: Any = None
+    loop: SkipJsonSchema[Any] = None  # no job file can name one
 
 
 @hookimpl
