@@ -4,7 +4,7 @@ The blocks of a page share a folder, in order. A name after the language (`toml 
 the blocks that follow.
 
 - python: runs, warnings being errors.
-- toml: parses; a job file is checked and run, a project is built and installed for the page.
+- toml: fits the schema of job files, and a whole job is checked and run.
 - console: the commands that begin with `manyhands` or `cat` run, and what is shown beneath them must be in what they
   print. Other commands do not run.
 - sh and indented blocks: do not run here. `test_packaging.py` runs the first command of the README.
@@ -18,10 +18,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
+
+import manyhands
+from manyhands.config.adapters import INPUTS, OUTPUTS
+from manyhands.config.schema import job_schema
 
 ROOT = Path(__file__).parents[1]
 GLOBS = ("*.md", "core/*.md", "plugins/*/*.md", "docs/**/*.md", "examples/**/*.md", "benchmarks/*.md")
@@ -41,12 +46,22 @@ def blocks(page):
 
 
 def run(command, folder):
-    """Run a command as a reader would, in the environment of the tests and with what the page has installed."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    env = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "site")}
+    """Run a command as a reader would, in the environment of the tests."""
+    env = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, env=env)
     assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+@cache
+def schema():
+    return job_schema(pytest.fail)
+
+
+def misfits(job):
+    """What is wrong with a job file, or with a part of one, by the schema that editors use."""
+    validator = Draft202012Validator(schema() | {"required": []})
+    return [f"{'.'.join(map(str, error.path))}: {error.message}" for error in validator.iter_errors(job)]
 
 
 def run_python(file, folder):
@@ -55,10 +70,7 @@ def run_python(file, folder):
 
 def run_toml(file, folder):
     content = tomllib.loads(file.read_text())
-    if "project" in content:
-        run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"], folder)
-        for wheel in folder.glob("dist/*.whl"):
-            zipfile.ZipFile(wheel).extractall(folder / "site")
+    assert misfits(content) == []
     if "input" in content:
         run(["manyhands", "check", file.name], folder)
         run(["manyhands", "run", file.name], folder)
@@ -90,6 +102,18 @@ def test_every_block_that_can_be_run_does(page, tmp_path):
 @every_page
 def test_every_link_leads_somewhere(page):
     assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("job", sorted(ROOT.glob("examples/**/*.toml")), ids=lambda job: job.parent.name)
+def test_every_example_fits_the_schema_of_job_files(job):
+    assert misfits(tomllib.loads(job.read_text())) == []
+
+
+def test_the_reference_has_every_public_name():
+    text = "\n".join(page.read_text() for page in ROOT.glob("docs/reference/*.md"))
+    generated = {cls.__name__ for cls in (*INPUTS.values(), *OUTPUTS.values())}  # by docs/site_pages.py
+    shown = set(re.findall(r"^::: manyhands\.(\w+)$", text, re.MULTILINE)) | generated
+    assert set(manyhands.__all__) - {"__version__", "ManyhandsError"} - shown == set()
 
 
 def test_the_first_page_shows_a_job_and_python():
