@@ -37,8 +37,8 @@ what can be.
 _TOPICS: Final = """
 ## Cases
 
-What every backend keeps to. *yes*: it passes all cases of the topic that apply to it; *n/a*: none does, since each
-presupposes what the backend does not declare.
+What every backend keeps to. *yes*: it passes all cases of the topic; *where it applies*: all but those that presuppose
+what it does not declare; *n/a*: each does.
 """
 _EXCEPT: Final = """
 ## Known faults
@@ -113,7 +113,9 @@ def _kept(outcomes: set[str]) -> str:
         return "**no**"
     if "xfailed" in outcomes:
         return "but for known faults"
-    return "yes" if "passed" in outcomes else "n/a"
+    if "skipped" in outcomes:
+        return "where it applies" if "passed" in outcomes else "n/a"
+    return "yes"
 
 
 def _table(heads: Sequence[str] | Mapping[str, Any], rows: Sequence[Sequence[str]]) -> Iterator[str]:
