@@ -153,7 +153,10 @@ def test_the_installed_release_is_complete(dists, version):
 
 
 def test_the_program_and_the_plugins_are_registered(dists):
-    assert dists["manyhands-core"]["entry points"] == [["console_scripts", "manyhands", "manyhands.cli.main:main"]]
+    assert sorted(dists["manyhands-core"]["entry points"]) == [
+        ["console_scripts", "manyhands", "manyhands.cli.main:main"],
+        ["pytest11", "manyhands", "manyhands.testing.plugin"],
+    ]
     for folder in FOLDERS[2:]:
         point = ["manyhands", folder.name, f"manyhands_{folder.name}.plugin"]
         assert dists[f"manyhands-{folder.name}"]["entry points"] == [point]
