@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from manyhands.doors.joblib_door import register_joblib as register_joblib
     from manyhands.driver.options import RunOptions as RunOptions
     from manyhands.engine import Engine as Engine
+    from manyhands.engines.base import BaseEngine as BaseEngine
     from manyhands.errors import ManyhandsError as ManyhandsError
     from manyhands.executor import BaseExecutor as BaseExecutor
     from manyhands.executor import Capabilities as Capabilities
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
     from manyhands.hooks import BaseHook as BaseHook
     from manyhands.hooks import HookPriority as HookPriority
     from manyhands.hooks import HookStore as HookStore
+    from manyhands.manager import PipeManager as PipeManager
     from manyhands.pipe import Pipe as Pipe
+    from manyhands.plugins.registry import get_engine as get_engine
     from manyhands.plugins.registry import get_executor as get_executor
     from manyhands.plugins.spec import Backend as Backend
+    from manyhands.plugins.spec import EngineOptions as EngineOptions
     from manyhands.plugins.spec import ExecutorOptions as ExecutorOptions
     from manyhands.plugins.spec import ProcessExecutorOptions as ProcessExecutorOptions
     from manyhands.plugins.spec import hookimpl as hookimpl
@@ -61,12 +65,14 @@ _HOMES = {
     "doors.joblib_door": ("register_joblib",),
     "driver.options": ("RunOptions",),
     "engine": ("Engine",),
+    "engines.base": ("BaseEngine",),
     "errors": ("ManyhandsError",),
     "executor": ("BaseExecutor", "Capabilities", "Executor", "Progress"),
     "hooks": ("BaseHook", "HookPriority", "HookStore"),
+    "manager": ("PipeManager",),
     "pipe": ("Pipe",),
-    "plugins.registry": ("get_executor",),
-    "plugins.spec": ("Backend", "ExecutorOptions", "ProcessExecutorOptions", "hookimpl"),
+    "plugins.registry": ("get_engine", "get_executor"),
+    "plugins.spec": ("Backend", "EngineOptions", "ExecutorOptions", "ProcessExecutorOptions", "hookimpl"),
     "pool": ("Pool",),
     "records": ("Entry", "EntryStatus", "Outcome"),
     "report": ("FlowReport", "RunStatus"),

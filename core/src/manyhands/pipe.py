@@ -151,6 +151,10 @@ class Pipe:
         if self._run is not None:
             self._run.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the run: what arrives in a worker has not been started."""
+        return {**self.__dict__, "_run": None}
+
     def __enter__(self) -> Self:
         return self
 

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from manyhands.errors import OutputError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,11 +27,13 @@ class Block:
         data: the bytes.
         count: how many records they hold.
         line: 1-based line of the first byte; None for inputs without lines.
+        offset: how many bytes of the records are before it.
     """
 
     data: bytes
     count: int
     line: int | None
+    offset: int = 0
 
 
 class Source(Protocol):
@@ -71,6 +75,13 @@ class Writer(Protocol):
             SinkError: they cannot be written.
         """
 
+    def append(self, part: Path) -> None:
+        """Take over what the writer of a part has published.
+
+        Raises:
+            SinkError: it cannot be read or written.
+        """
+
     def finish(self) -> None:
         """Everything is written: flush and close. Raises `SinkError`."""
 
@@ -88,11 +99,13 @@ class BaseInputAdapter(ABC):
         path: the file, for adapters that read one: an output may not overwrite it.
         limit: read at most so many records.
         skip_rows: pass over so many records first.
+        position: of the first record that it gives: 0, unless it is a part of an input.
     """
 
     path: Path | None = None
     limit: int | None = None
     skip_rows: int = 0
+    position: int = 0
 
     @abstractmethod
     def open(self) -> Source:
@@ -122,6 +135,30 @@ class BaseOutputAdapter(ABC):
         Raises:
             OutputError: it cannot be created.
         """
+
+    def open_part(self, path: Path, columns: tuple[str, ...] | None) -> Writer:  # noqa: ARG002  # for subclasses
+        """Open a part of it, which another process writes and `Writer.append` puts into the whole.
+
+        Args:
+            path: of the part.
+            columns: as for `open`.
+
+        Raises:
+            OutputError: it cannot be created, or cannot be written in parts.
+        """
+        self.check_parts(columns)
+        return self.open(columns)
+
+    def check_parts(self, columns: tuple[str, ...] | None) -> None:  # noqa: ARG002  # for subclasses
+        """See that it can be written in parts.
+
+        Args:
+            columns: as for `open`.
+
+        Raises:
+            OutputError: it cannot.
+        """
+        raise OutputError(f"{type(self).__name__} cannot be written in parts, which engines do; use an executor")
 
 
 class RecordSource:
@@ -169,6 +206,10 @@ class EntryWriter:
     def late_encoder(self, entries: Sequence[Any]) -> Encoder | None:  # noqa: ARG002  # for subclasses
         """None: entries are what is wanted."""
         return None
+
+    def append(self, part: Path) -> None:
+        """There are no parts of this kind."""
+        raise NotImplementedError
 
     def finish(self) -> None:
         """Nothing to flush."""

@@ -60,6 +60,8 @@ class BlockSource:
         self._cutter = cutter
         self._begun = begun
         self._line = line
+        self._offset = 0
+        self._until: int | None = None
 
     def blocks(self, chunksize: int | None, nbytes: int | None = None) -> Iterator[Block]:
         """Raw blocks of exactly `chunksize` records, or of about `nbytes`, by default 256 KiB.
@@ -71,10 +73,35 @@ class BlockSource:
         if chunksize is not None:
             pieces = self._exactly(pieces, chunksize)
         for data in pieces:
+            if self._until is not None and self._offset >= self._until:
+                return
             count = self._cutter.count(data)
             if count:
-                yield Block(data, count, self._line)
+                yield Block(data, count, self._line, self._offset)
             self._line += self._cutter.line_ends(data)
+            self._offset += len(data)
+
+    def narrow(self, offset: int, line: int | None, until: int | None) -> None:
+        """Be a part of the input: no block before one that begins at `offset`, none that begins at `until` or behind.
+
+        Args:
+            offset: where a block of the whole begins, with the same sizes given to `blocks`.
+            line: of its first byte; None where it is the first.
+            until: bytes; None: to the end.
+
+        Raises:
+            SourceError: reading failed.
+        """
+        ahead = offset - len(self._begun)
+        self._begun = self._file.skip(ahead) if ahead > 0 else self._begun[offset:]
+        self._offset, self._until = offset, until
+        self._line = self._line if line is None else line
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of all records; None where only reading them tells."""
+        left = self._file.left()
+        return None if left is None else left + len(self._begun)
 
     def records(self) -> Iterable[object]:
         """None: workers decode the blocks."""
@@ -89,20 +116,21 @@ class BlockSource:
         self._file.close()
 
     def _pieces(self, nbytes: int) -> Iterator[bytes]:
-        """Bytes of whole records."""
-        pending = self._begun
-        while True:
-            # Doubled while one record does not end, or the search for its end would be quadratic.
-            data = self._file.read(max(nbytes - len(pending), len(pending), 1))
-            buffer = pending + data
-            end = self._cutter.cut(buffer, final=not data)
+        """Bytes of whole records; where one piece ends depends on nothing but where it begins."""
+        held, size, ended = self._begun, nbytes, False
+        while held or not ended:
+            while len(held) < size and not ended:
+                data = self._file.read(size - len(held))
+                held, ended = held + data, not data
+            window = held[:size]
+            end = self._cutter.cut(window, final=ended and len(held) <= size)
             if end:
-                yield buffer[:end]
-            pending = buffer[end:]
-            if not data:
-                return
-            if len(pending) > MAX_RECORD_BYTES:
-                raise SourceError(self._endless(len(pending)))
+                yield window[:end]
+                held, size = held[end:], nbytes
+            elif len(window) > MAX_RECORD_BYTES:
+                raise SourceError(self._endless(len(window)))
+            else:
+                size *= 2  # or the search for the end of a long record would be quadratic
 
     def _exactly(self, pieces: Iterable[bytes], chunksize: int) -> Iterator[bytes]:
         held: list[bytes] = []

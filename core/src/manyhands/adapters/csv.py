@@ -16,7 +16,7 @@ from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, Source,
 from manyhands.adapters.blocks import BLOCK_BYTES, MAX_RECORD_BYTES, BlockSource, begin, read_ahead
 from manyhands.adapters.cut import CSVCutter
 from manyhands.adapters.files import FileWriter, InputFile, OutputFile, TranscodedFile
-from manyhands.errors import InputError
+from manyhands.errors import InputError, OutputError
 from manyhands.worker.encode import CSVEncoder, Encoder
 from manyhands.worker.rows import CSVDecoder
 
@@ -176,9 +176,32 @@ class CSVOutputAdapter(BaseOutputAdapter):
         Raises:
             OutputError: it cannot be created.
         """
+        return _CSVWriter(OutputFile(self.path), self._encoder(columns), self.delimiter)
+
+    def open_part(self, path: Path, columns: tuple[str, ...] | None) -> Writer:
+        """Create a part, which has no header.
+
+        Raises:
+            OutputError: it cannot be created, or the columns are not known.
+        """
+        self.check_parts(columns)
+        return FileWriter(OutputFile(path), self._encoder(columns))
+
+    def check_parts(self, columns: tuple[str, ...] | None) -> None:
+        """See that the columns are known before the data.
+
+        Raises:
+            OutputError: they are not.
+        """
+        if self._encoder(columns) is None:
+            raise OutputError(
+                f"cannot write {self.path} in parts: its columns would be the keys of the first record, which is in "
+                "one part only; give the columns as fieldnames"
+            )
+
+    def _encoder(self, columns: tuple[str, ...] | None) -> CSVEncoder | None:
         columns = self.fieldnames or columns
-        encoder = CSVEncoder(columns, self.delimiter, bool(self.fieldnames)) if columns else None
-        return _CSVWriter(OutputFile(self.path), encoder, self.delimiter)
+        return CSVEncoder(columns, self.delimiter, bool(self.fieldnames)) if columns else None
 
 
 class _CSVWriter(FileWriter):

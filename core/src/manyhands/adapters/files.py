@@ -7,11 +7,12 @@ import errno
 import gzip
 import io
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from manyhands.errors import InputError, OutputError, SinkError, SourceError
 
@@ -22,6 +23,11 @@ try:
     import fcntl
 except ImportError:  # Windows has no flock: there, two runs into one output at a time go unnoticed
     fcntl = None  # type: ignore[assignment]
+
+
+_SKIP_BYTES: Final = 64 * 1024
+_COPY_BYTES: Final = 1024 * 1024
+_RANGE_BYTES: Final = 1 << 30
 
 
 class InputFile:
@@ -57,6 +63,22 @@ class InputFile:
         except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]  # not in the stubs
             raise SourceError(f"cannot go on reading {self.path}: {error}") from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def skip(self, size: int) -> bytes:
+        """Pass over so many bytes; what was read of those behind.
+
+        Raises:
+            SourceError: as for `read`.
+        """
+        try:
+            self._file.seek(size, os.SEEK_CUR)
+        except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]  # not in the stubs
+            raise SourceError(f"cannot go on reading {self.path}: {error}") from error
+        return b""
+
+    def left(self) -> int | None:
+        """How many bytes there are still to read; None where only reading them tells."""
+        return self._total - self._raw.tell() if self._file is self._raw and self._total else None
 
     def consumed(self) -> float | None:
         """The fraction read so far; None for what has no length."""
@@ -99,6 +121,20 @@ class TranscodedFile(InputFile):
                 raise SourceError(f"{self.path} is not valid {self._encoding}: {reason}") from error
             if text or not data:
                 return text.encode()
+
+    def skip(self, size: int) -> bytes:
+        """Pass over so many bytes; what was read of those behind."""
+        data = b""
+        while len(data) < size:
+            size -= len(data)
+            data = self.read(_SKIP_BYTES)
+            if not data:
+                return b""
+        return data[size:]
+
+    def left(self) -> int | None:
+        """Only reading tells."""
+        return None
 
     def consumed(self) -> float | None:
         """The fraction read so far."""
@@ -143,6 +179,23 @@ class OutputFile:
         """
         try:
             self._file.write(data)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def copy(self, other: Path) -> None:
+        """Append another file.
+
+        Raises:
+            SinkError: it cannot be read, or the disk is full, over quota, or gone.
+        """
+        try:
+            with other.open("rb") as file:
+                if self._file is self._raw:
+                    self._raw.flush()
+                    copy_bytes(file.fileno(), self._raw.fileno())
+                    self._raw.seek(0, os.SEEK_END)
+                else:
+                    shutil.copyfileobj(file, self._file, _COPY_BYTES)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -222,6 +275,10 @@ class FileWriter:
         """Append encoded records."""
         self._file.write(records)
 
+    def append(self, part: Path) -> None:
+        """Append a part."""
+        self._file.copy(part)
+
     def finish(self) -> None:
         """Flush and close."""
         self._file.finish()
@@ -257,6 +314,17 @@ def check_overlap(sources: Iterable[tuple[Path, str]], targets: Iterable[tuple[P
                 it = "it" if name == final else f"until it is complete it is {name}, and that"
                 raise OutputError(f"cannot write {path}: {it} is also {seen[name]} of this job")
             seen[name] = what
+
+
+def copy_bytes(source: int, target: int) -> None:
+    """Append what one descriptor has to read to another, in the kernel where that can do it."""
+    with suppress(OSError, AttributeError):  # not between these file systems, or not on this one
+        while os.copy_file_range(source, target, _RANGE_BYTES):
+            pass
+    while data := os.read(source, _COPY_BYTES):
+        view = memoryview(data)
+        while view:
+            view = view[os.write(target, view) :]
 
 
 def _open_aside(partial: Path) -> IO[bytes] | None:

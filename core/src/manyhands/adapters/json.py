@@ -84,7 +84,23 @@ class JSONOutputAdapter(BaseOutputAdapter):
             OutputError: it cannot be created.
         """
         file = OutputFile(self.path)
-        return _ArrayWriter(file) if _format(self.path, self.format) == "array" else FileWriter(file, JSONEncoder())
+        return _ArrayWriter(file) if self._is_array else FileWriter(file, JSONEncoder())
+
+    def open_part(self, path: Path, columns: tuple[str, ...] | None) -> Writer:  # noqa: ARG002  # as above
+        """Create a part.
+
+        Raises:
+            OutputError: it cannot be created.
+        """
+        file = OutputFile(path)
+        return _ElementsWriter(file) if self._is_array else FileWriter(file, JSONEncoder())
+
+    def check_parts(self, columns: tuple[str, ...] | None) -> None:
+        """It always can."""
+
+    @property
+    def _is_array(self) -> bool:
+        return _format(self.path, self.format) == "array"
 
 
 class _ArraySource(RecordSource):
@@ -99,17 +115,30 @@ class _ArraySource(RecordSource):
         self._file.close()
 
 
-class _ArrayWriter(FileWriter):
-    """Pieces of records without commas at their ends, put between brackets."""
+class _ElementsWriter(FileWriter):
+    """Pieces of records without commas at their ends."""
 
-    def __init__(self, file: OutputFile) -> None:
+    def __init__(self, file: OutputFile, before: bytes = b"") -> None:
         super().__init__(file, JSONEncoder(separator=b",\n", terminator=b""))
-        self._before = b"[\n"
+        self._before = before
 
     def write(self, records: Any) -> None:
         if records:
             self._file.write(self._before + records)
             self._before = b",\n"
+
+
+class _ArrayWriter(_ElementsWriter):
+    """The same between brackets."""
+
+    def __init__(self, file: OutputFile) -> None:
+        super().__init__(file, b"[\n")
+
+    def append(self, part: Path) -> None:
+        if part.stat().st_size:
+            self._file.write(self._before)
+            self._before = b",\n"
+            super().append(part)
 
     def finish(self) -> None:
         self._file.write(b"[]\n" if self._before == b"[\n" else b"\n]\n")

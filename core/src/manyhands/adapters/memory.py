@@ -26,6 +26,9 @@ class MemoryOutputAdapter(BaseOutputAdapter):
 class NullOutputAdapter(BaseOutputAdapter):
     """Takes everything and keeps nothing; the records are encoded all the same, as JSON."""
 
+    def check_parts(self, columns: tuple[str, ...] | None) -> None:
+        """Nothing has any number of parts."""
+
     def open(self, columns: tuple[str, ...] | None) -> Writer:  # noqa: ARG002  # nothing is written
         """Nothing to open."""
         from manyhands.worker.encode import JSONEncoder

@@ -68,7 +68,7 @@ class Feeder:
         wake: Callable[[], None],
     ) -> None:
         self._source = source
-        self._first = adapter.skip_rows
+        self._first = max(adapter.skip_rows, adapter.position)
         self._last = None if adapter.limit is None else adapter.skip_rows + adapter.limit
         self._chunksize = chunksize
         self._ahead = max(_AHEAD, _AHEAD_RECORDS // chunksize) if chunksize else _AHEAD
@@ -82,7 +82,7 @@ class Feeder:
         self._seen = 0
         self._looks = 0
         self._looked = 0.0
-        self._position = 0
+        self._position = adapter.position
         self._sequence = 0
         self._changed = threading.Condition()
         self._ended = self._closing = False

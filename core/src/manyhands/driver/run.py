@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ENTRY_BLOCK_BYTES: Final = 64 * 1024
 """Blocks of jobs whose records become entries: the entries of a larger one leave the processor's cache."""
 
-_ERROR_COLUMNS: Final = ("position", "line", "outcome", "raw_data", "errors", "metadata")
+ERROR_COLUMNS: Final = ("position", "line", "outcome", "raw_data", "errors", "metadata")
 
 
 class Run:
@@ -59,14 +59,15 @@ class Run:
         inbox: SimpleQueue[Any] = SimpleQueue()
         self.control.wake = lambda: inbox.put(None)
         self._source = pipe.input_adapter.open()
-        self.context: WorkerContext = _context(pipe, self._source, self.control.cancelled)
+        self.context: WorkerContext = context_of(pipe, self._source, self.control.cancelled)
         self.sink: Sink = self._open_sink(pipe, stream=stream)
         self.context.encoder, self.context.error_encoder = self.sink.encoder, self.sink.error_encoder
+        chunksize, nbytes = cutting(executor, self.context, encoded=self.sink.encoder is not None)
         feeder = Feeder(
             pipe.input_adapter,
             self._source,
-            chunksize=getattr(executor, "chunksize_for", lambda _: getattr(executor, "chunksize", None))(self.context),
-            nbytes=ENTRY_BLOCK_BYTES if self.context.enveloped else None,
+            chunksize=chunksize,
+            nbytes=nbytes,
             packed=executor.capabilities.crosses_process,
             compression=self.context.compression,
             wake=self.control.wake,
@@ -140,12 +141,12 @@ class Run:
 
     def _open_sink(self, pipe: Pipe, *, stream: bool) -> Sink:
         output = errors = None
-        columns = None if self.context.post_hooks else field_names(self.context.schema_model)
+        columns = known_columns(pipe)
         try:
             if pipe.output_adapter is not None:
                 output = pipe.output_adapter.open(columns)
             if pipe.error_output_adapter is not None:
-                errors = pipe.error_output_adapter.open(_ERROR_COLUMNS)
+                errors = pipe.error_output_adapter.open(ERROR_COLUMNS)
             if stream:
                 return StreamSink(output, errors, self.context, self.control)
             return Sink(output, errors, self.context)
@@ -156,7 +157,31 @@ class Run:
             raise
 
 
-def _context(pipe: Pipe, source: Source, cancelled: threading.Event) -> WorkerContext:
+def cutting(executor: Any, context: WorkerContext, *, encoded: bool) -> tuple[int | None, int | None]:
+    """How large chunks are: how many records, and if that is None how many bytes; None for both: the default.
+
+    Args:
+        executor: that will run them.
+        context: the job.
+        encoded: workers make the bytes of the output.
+    """
+    chunksize = getattr(executor, "chunksize_for", lambda _: getattr(executor, "chunksize", None))(context)
+    return chunksize, ENTRY_BLOCK_BYTES if context.hooked or not encoded else None
+
+
+def known_columns(pipe: Pipe) -> tuple[str, ...] | None:
+    """The fields of the output, if they are known before the data."""
+    return None if pipe.post_validation_hooks else field_names(pipe.schema_model)
+
+
+def context_of(pipe: Pipe, source: Source, cancelled: threading.Event) -> WorkerContext:
+    """The job that workers get.
+
+    Args:
+        pipe: what is to be run.
+        source: its opened input.
+        cancelled: set on abort.
+    """
     executor: Any = pipe.executor
     return WorkerContext(
         schema_model=pipe.schema_model,

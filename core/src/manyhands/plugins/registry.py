@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from manyhands.engine import Engine
 from manyhands.errors import (
     BackendError,
     BackendNotInstalled,
@@ -119,12 +120,32 @@ def get_executor(name: str, *, schema_model: type[Any] | None = None, **options:
     backend = _described(point, "executor")
     checked = check_options(backend, options)
     given = {key: getattr(checked, key) for key in checked.model_fields_set}
-    executor = _made(point, backend, schema_model, given)
+    executor = _made(point, backend, {"schema_model": schema_model, **given})
     if not isinstance(executor, Executor):
         raise _broken(point, f"{backend.load} is no Executor: it lacks {_lacks(executor)}")
     with suppress(AttributeError):  # for the report; a stranger's class need not take it
         executor.name = name  # type: ignore[attr-defined]  # no part of the protocol
     return executor
+
+
+def get_engine(name: str, **options: Any) -> Engine:
+    """An engine by name.
+
+    Args:
+        name: of an installed backend.
+        options: of this engine; see its options model.
+
+    Raises:
+        BackendError: the engine cannot be had.
+        OptionsError: an option is unknown or wrong.
+    """
+    point = _point(name)
+    backend = _described(point, "engine")
+    checked = check_options(backend, options)
+    engine = _made(point, backend, {key: getattr(checked, key) for key in checked.model_fields_set})
+    if not isinstance(engine, Engine):
+        raise _broken(point, f"{backend.load} is no Engine")
+    return engine
 
 
 def prepared(name: str, options: dict[str, Any]) -> AbstractContextManager[None]:
@@ -160,10 +181,10 @@ def _described(point: EntryPoint, kind: Kind) -> Backend:
     raise UnknownBackend(f"{point.name!r} is no {kind} but an {backends[0].kind}")
 
 
-def _made(point: EntryPoint, backend: Backend, schema_model: type[Any] | None, options: dict[str, Any]) -> Any:
+def _made(point: EntryPoint, backend: Backend, options: dict[str, Any]) -> Any:
     module, _, attribute = backend.load.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)(schema_model=schema_model, **options)
+        return getattr(importlib.import_module(module), attribute)(**options)
     except ManyhandsError:  # a constructor's own refusal has its own words
         raise
     except (Exception, SystemExit) as error:

@@ -45,6 +45,18 @@ class ProcessExecutorOptions(ExecutorOptions):
     compression: Literal["lz4"] | None = None
 
 
+class EngineOptions(BaseModel):
+    """Options that every engine has.
+
+    Attributes:
+        n_workers: how many pipes run at a time; left out: all.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
+
+    n_workers: Annotated[int, Field(ge=1)] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """A backend as its plugin describes it.

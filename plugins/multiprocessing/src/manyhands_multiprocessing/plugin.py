@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from manyhands.executor import Capabilities
-from manyhands.plugins.spec import Backend, ProcessExecutorOptions, hookimpl
+from manyhands.plugins.spec import Backend, EngineOptions, ProcessExecutorOptions, hookimpl
 
 
 class MultiProcessingOptions(ProcessExecutorOptions):
@@ -25,18 +25,32 @@ class MultiProcessingOptions(ProcessExecutorOptions):
     max_chunks_per_worker: Annotated[int, Field(ge=1)] | None = None
 
 
+class MultiProcessEngineOptions(EngineOptions):
+    """Options of the engine.
+
+    Attributes:
+        start_method: how workers start: `forkserver` or `spawn`.
+    """
+
+    start_method: Literal["forkserver", "spawn"] = "forkserver"
+
+
 CAPABILITIES = Capabilities(concurrent=True, crosses_process=True, can_kill=True, reports_progress=True)
 
 
 @hookimpl
 def manyhands_backends() -> list[Backend]:
-    """The one backend."""
+    """The executor and the engine."""
     load = "manyhands_multiprocessing.executor:MultiProcessingExecutor"
     prepare = "manyhands_multiprocessing.plugin:prepare"
-    return [Backend("multiprocessing", "executor", load, MultiProcessingOptions, CAPABILITIES, prepare)]
+    engine = "manyhands_multiprocessing.engine:MultiProcessEngine"
+    return [
+        Backend("multiprocessing", "executor", load, MultiProcessingOptions, CAPABILITIES, prepare),
+        Backend("multiprocessing", "engine", engine, MultiProcessEngineOptions, CAPABILITIES, prepare),
+    ]
 
 
-def prepare(options: MultiProcessingOptions) -> AbstractContextManager[None]:
+def prepare(options: MultiProcessingOptions | MultiProcessEngineOptions) -> AbstractContextManager[None]:
     """Fork the server now, where that is possible: later it takes a fresh interpreter."""
     if options.start_method != "forkserver":
         return nullcontext()

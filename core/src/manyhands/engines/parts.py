@@ -1,0 +1,104 @@
+"""Outputs written in parts, one by each shard, and put together in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manyhands.adapters.base import BaseOutputAdapter, Writer
+from manyhands.errors import SinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class PartOutput(BaseOutputAdapter):
+    """A part of an output.
+
+    Args:
+        whole: the output.
+        number: of the part, from 0.
+    """
+
+    def __init__(self, whole: BaseOutputAdapter, number: int) -> None:
+        self._whole = whole
+        self.path = None if whole.path is None else part_path(whole.path, number)
+
+    def open(self, columns: tuple[str, ...] | None) -> Writer:
+        """Create the part.
+
+        Raises:
+            OutputError: it cannot be created, or the output cannot be written in parts.
+        """
+        if self.path is None:
+            return self._whole.open(columns)
+        return self._whole.open_part(self.path, columns)
+
+
+def part_path(path: Path, number: int) -> Path:
+    """Where a part of an output is until it is put into the whole: beside it, under a name that says so."""
+    final = Path(os.path.realpath(path))
+    return final.with_name(f"{final.name}.part-{number:04}")
+
+
+class WholeOutput:
+    """An output that is put together from parts.
+
+    Args:
+        adapter: the output.
+        columns: the names of its fields, if they are known.
+
+    Raises:
+        OutputError: it cannot be created, or another run is writing it.
+    """
+
+    def __init__(self, adapter: BaseOutputAdapter, columns: Sequence[str] | None) -> None:
+        self._path = adapter.path
+        self._writer = adapter.open(None if columns is None else tuple(columns))
+        self._remove(self._parts())  # of a run that was killed
+
+    def append(self, number: int) -> None:
+        """Take over a part; it is gone then.
+
+        Raises:
+            SinkError: it cannot be read, or the output not be written.
+        """
+        if self._path is not None:
+            part = part_path(self._path, number)
+            self._writer.append(part)
+            part.unlink()
+
+    def finish(self) -> None:
+        """Everything is in it. Raises `SinkError`."""
+        self._writer.finish()
+
+    def publish(self) -> None:
+        """Let it appear under its final name. Raises `SinkError`."""
+        self._writer.publish()
+
+    def discard(self, number: int) -> None:
+        """Keep what is complete from the beginning aside, under a name that says so.
+
+        Args:
+            number: of the first part that has not been taken over.
+        """
+        with suppress(SinkError, FileNotFoundError):  # what could not be written is lost either way
+            while self._path is not None:
+                self.append(number)
+                number += 1
+        self._remove(self._parts())
+        self._writer.discard()
+
+    def _parts(self) -> Iterable[Path]:
+        if self._path is None:
+            return ()
+        final = Path(os.path.realpath(self._path))
+        return [path for path in final.parent.iterdir() if path.name.startswith(f"{final.name}.part-")]
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            with suppress(OSError):  # another user's
+                path.unlink()
