@@ -10,7 +10,7 @@ A shard begins where a block does, so chunks, positions and lines are those of t
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,12 +125,14 @@ class Shards(Sequence[Shard]):
     def _find(self) -> Iterator[Shard]:
         total = self._nbytes()
         ends: list[int | None] = [total * number // self._count for number in range(1, self._count)]
-        begun = iter(self._begun([end for end in ends if end is not None]))
+        begun = self._begun([end for end in ends if end is not None])
         for end in (*ends, None):
             shard = next(begun, None)
+            if end is None:
+                begun.close()
             yield replace(shard, until=end) if shard else Shard(total, None, 0, total)
 
-    def _begun(self, ends: list[int]) -> Iterator[Shard]:
+    def _begun(self, ends: list[int]) -> Generator[Shard]:
         """Where each shard begins: with the first block at or behind the end of the one before it."""
         yield Shard(0, None, 0, None)
         source, position = open_blocks(self._adapter), 0
