@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pydantic import BaseModel
 
@@ -264,3 +268,82 @@ def test_engines_are_chosen_by_name() -> None:
         get_engine("multiprocessing", workers=2)
     with pytest.raises(UsageError, match="'threads' is no engine"):
         get_engine("threads")
+
+
+PROGRAM = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+from manyhands import PipeManager
+from manyhands_sync import SyncFifoExecutor
+from tests.test_engines import Careful, Row, pipe_of
+from manyhands import CSVInputAdapter
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    pipe = pipe_of(
+        folder, "out", CSVInputAdapter(folder / "in.csv"), schema_model=Row,
+        pre_validation_hooks=[Careful()], executor=SyncFifoExecutor(chunksize=10),
+    )
+    print("begun", flush=True)
+    PipeManager.parallelize_pipe(pipe, workers=3).run()
+"""
+
+
+class Careful(BaseHook):
+    """Takes its time."""
+
+    def execute(self, entries: list[Any], store: Any) -> None:
+        time.sleep(0.001 * len(entries))
+
+
+def program(folder: Path) -> subprocess.Popen[str]:
+    script = folder / "program.py"
+    script.write_text(PROGRAM)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(folder / "tmp")}
+    return subprocess.Popen([sys.executable, script, folder], env=env, stdout=subprocess.PIPE, text=True)
+
+
+def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "tmp").mkdir()
+    table(tmp_path, 2000)
+    pipe_of(tmp_path, "alone", CSVInputAdapter(tmp_path / "in.csv"), schema_model=Row).run()
+    return tmp_path
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("MANYHANDS_CHAOS_RUNS", "10")) // 5 or 1))
+def test_workers_that_are_killed_at_any_time_change_nothing(home: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    with program(home) as running:
+        for _ in range(2):
+            time.sleep(rng.uniform(0.0, 0.6))
+            with suppress(psutil.Error, IndexError):
+                rng.choice(descendants(running)).kill()
+        assert running.wait(60) in (0, 1)
+    if running.returncode == 0:
+        assert files(home / "out") == files(home / "alone")
+    else:  # the same pipe was hit twice
+        assert not {"out.jsonl", "errors.jsonl"} & files(home / "out").keys()
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("MANYHANDS_CHAOS_RUNS", "10")) // 5 or 1))
+def test_a_program_that_is_killed_at_any_time_leaves_no_worker_and_its_files_to_the_next(home: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    with program(home) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        time.sleep(rng.uniform(0.0, 0.8))
+        workers = descendants(running)
+        running.kill()
+    _, alive = psutil.wait_procs(workers, timeout=2)
+    assert not alive
+    assert not {"out.jsonl", "errors.jsonl"} & files(home / "out").keys()
+    with program(home) as again:
+        assert again.wait(60) == 0
+    assert files(home / "out") == files(home / "alone")
+    assert [path.name for path in (home / "tmp").iterdir() if path.name.startswith("manyhands")] == []

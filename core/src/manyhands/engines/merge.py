@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from manyhands.engine import Engine
     from manyhands.pipe import Pipe
 
-_LOOK_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 0.05
 
 
 class MergedRun:
@@ -25,6 +25,9 @@ class MergedRun:
         engine: runs them.
         whole: the pipe.
         shards: the pipes of its shards.
+
+    Attributes:
+        report: all shards together; it ends when the outputs have been put together.
 
     Raises:
         UsageError: an output cannot be created; nothing stays open.
@@ -37,26 +40,19 @@ class MergedRun:
         self._control.wake = self._pass_on
         self._taken = 0
         self._outputs = _open_outputs(whole)
-        self._report = FlowReport(engine.report.executor, self._control)
+        self.report: FlowReport = FlowReport(engine.report.executor, self._control)
         self._thread = threading.Thread(target=self._drive, name="manyhands-merge", daemon=True)
 
     def start(self) -> None:
         """Run in a thread of its own."""
-        self._report.begin()
+        self.report.begin()
         try:
             self._engine.start(self._shards)
             self._thread.start()
         except BaseException as error:
             self._discard()
-            self._report.end(RunStatus.FAILED, error)
+            self.report.end(RunStatus.FAILED, error)
             raise
-
-    @property
-    def report(self) -> FlowReport:
-        """All shards together; it ends when the outputs have been put together."""
-        if not self._report.is_finished:
-            self._add_up()
-        return self._report
 
     def _pass_on(self) -> None:
         if self._control.cancelled.is_set():
@@ -65,7 +61,7 @@ class MergedRun:
     def _add_up(self) -> None:
         now = self._engine.report
         for name in ("read", "ok", "rejected", "dead", "dropped"):
-            setattr(self._report, name, getattr(now, name))
+            setattr(self.report, name, getattr(now, name))
 
     def _drive(self) -> None:
         status, error = RunStatus.FAILED, None
@@ -81,13 +77,14 @@ class MergedRun:
             self._engine.shutdown()
             self._discard()
         self._add_up()
-        for stage, seconds in self._engine.report.stages.items():
-            self._report.spend(stage, seconds)
-        self._report.end(status, error)
+        self.report.stages |= self._engine.report.stages
+        self.report.workers |= self._engine.report.workers
+        self.report.end(status, error)
 
     def _merge(self) -> None:
         for number, report in enumerate(self._engine.pipe_reports):
-            report.wait()
+            while not report.wait(_LOOK_SECONDS):
+                self._add_up()
             if report.status is not RunStatus.COMPLETED:
                 return
             for output in self._outputs:

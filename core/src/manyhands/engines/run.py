@@ -117,6 +117,7 @@ class EngineRun:
 
     def _settle_some(self) -> None:
         done, _ = wait_for(self._running, _LOOK_SECONDS, FIRST_COMPLETED)
+        self.look()
         for future in done:
             self._settle(self._running.pop(future), future)
         if self._control.cancelled.is_set():
@@ -137,6 +138,9 @@ class EngineRun:
             outcome = future.result()
         with self._lock:
             outcome.put_into(report)
+        self.report.workers[f"pipe {number + 1}"] = {"chunks": 1, "records": report.total_processed}
+        for stage, seconds in outcome.stages.items():
+            self.report.spend(stage, seconds)
         if outcome.exception is not None:
             self._fail(outcome.exception)
 
