@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -34,6 +35,8 @@ from manyhands_multiprocessing import MultiProcessEngine, MultiProcessingExecuto
 from manyhands_sync import SequentialEngine, SyncFifoExecutor
 
 from .random_files import random_input
+from .test_flights import EXAMPLE, copy_of_example, manyhands_command, results
+from .test_flights import run as command_line
 
 ENGINES = {"sync": SequentialEngine, "multiprocessing": MultiProcessEngine}
 OUTPUTS = {"jsonl": "out.jsonl", "json": "out.json", "csv": "out.csv", "jsonl.gz": "out.jsonl.gz"}
@@ -347,3 +350,16 @@ def test_a_program_that_is_killed_at_any_time_leaves_no_worker_and_its_files_to_
         assert again.wait(60) == 0
     assert files(home / "out") == files(home / "alone")
     assert [path.name for path in (home / "tmp").iterdir() if path.name.startswith("manyhands")] == []
+
+
+def test_a_job_file_names_an_engine(tmp_path: Path) -> None:
+    copy = copy_of_example(tmp_path, EXAMPLE / "flights.csv")
+    command_line(manyhands_command(), "run", "job.toml", folder=copy)
+    alone = results(copy)
+    with (copy / "job.toml").open("a") as job:
+        job.write('\n[engine]\nname = "multiprocessing"\nworkers = 3\nn_workers = 2\n')
+    command_line(manyhands_command(), "check", "job.toml", folder=copy)
+    command_line(manyhands_command(), "run", "job.toml", "--report", "report.json", folder=copy)
+    assert results(copy) == alone
+    report = json.loads((copy / "report.json").read_text())
+    assert (report["engine"], report["status"], len(report["workers"])) == ("multiprocessing", "completed", 3)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from manyhands.chunks import ChunkResult
@@ -43,12 +43,16 @@ class FlowReport:
     """Counts and status of a run, live and final. Safe to read from any thread.
 
     Args:
-        executor: name of the executor.
+        executor: name of the executor, or engine.
         control: how to reach the driver.
+        kind: which of them.
     """
 
-    def __init__(self, executor: str, control: RunControl | None = None) -> None:
+    def __init__(
+        self, executor: str, control: RunControl | None = None, kind: Literal["executor", "engine"] = "executor"
+    ) -> None:
         self.executor = executor
+        self.kind: Literal["executor", "engine"] = kind
         self.status: RunStatus = RunStatus.PENDING
         self.exception: BaseException | None = None
         self.start_time: float | None = None
@@ -166,7 +170,7 @@ class FlowReport:
         """The report as plain data, as `--report` writes it."""
         return {
             "status": str(self.status),
-            "executor": self.executor,
+            self.kind: self.executor,
             "counts": self.counts,
             "duration": round(self.duration, 6),
             "rows_per_second": round(self.items_per_second, 1),

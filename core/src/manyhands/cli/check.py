@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from manyhands.cli.columns import print_columns
-from manyhands.config.build import build_pipe, check_files
-from manyhands.config.job import AdapterTable
+from manyhands.config.build import build_pipe, build_run, check_files
+from manyhands.config.job import AdapterTable, EngineTable, ExecutorTable
 from manyhands.config.load import load_job
+from manyhands.cpus import cpus
 from manyhands.driver.watch import check_limits
 from manyhands.pipe import Pipe
 from manyhands.worker.context import WorkerContext
@@ -24,13 +25,14 @@ def check_job(path: Path, *, executor: str | None, settings: list[str]) -> None:
     pipe = build_pipe(path, job)
     check_files(pipe)
     check_limits(pipe.executor, pipe.options)
-    if pipe.executor.capabilities.crosses_process:
+    build_run(path, job, pipe)
+    if job.engine is not None or pipe.executor.capabilities.crosses_process:
         _code_of(pipe).dumps()
-    options = " ".join(f"{key}={value!r}" for key, value in job.executor.options.items())
     print_columns(
         [
             *_rows(job.input, job.output, job.errors, pipe),
-            ("executor", f"{job.executor.name} {options}".rstrip()),
+            ("executor", _named(job.executor)),
+            *([("engine", f"{_named(job.engine)} workers={job.engine.workers or cpus()}")] if job.engine else []),
             ("run", " ".join(f"{key}={value}" for key, value in job.run.model_dump().items())),
         ]
     )
@@ -46,6 +48,10 @@ def _rows(source: AdapterTable, output: Any, errors: Any, pipe: Pipe) -> list[tu
         ("output", _target(output, pipe.output_adapter)),
         ("errors", _target(errors, pipe.error_output_adapter)),
     ]
+
+
+def _named(table: ExecutorTable | EngineTable) -> str:
+    return " ".join([table.name, *(f"{key}={value!r}" for key, value in table.options.items())])
 
 
 def _code_of(pipe: Pipe) -> WorkerContext:

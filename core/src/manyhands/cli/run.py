@@ -9,16 +9,18 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
 from manyhands.adapters.files import OutputFile, check_overlap
 from manyhands.cli.display import Display, make_display
-from manyhands.config.build import build_pipe
+from manyhands.config.build import build_pipe, build_run
+from manyhands.config.job import Job
 from manyhands.config.load import load_job
 from manyhands.errors import ManyhandsError, UsageError
+from manyhands.manager import PipeManager
 from manyhands.pipe import Pipe
 from manyhands.plugins.registry import prepared
 from manyhands.report import FlowReport, RunStatus
@@ -43,18 +45,27 @@ def run_job(
         UsageError: the job cannot run.
     """
     job = load_job(path, executor=executor, settings=settings)
-    with prepared(job.executor.name, job.executor.options):
+    with _prepared(job):
         pipe = build_pipe(path, job)
-        return _run_pipe(path, pipe, progress=progress, report_file=report_file, strict=strict)
+        runner = build_run(path, job, pipe)
+        return _run_pipe(path, pipe, runner, progress=progress, report_file=report_file, strict=strict)
 
 
-def _run_pipe(path: Path, pipe: Pipe, *, progress: str, report_file: Path | None, strict: bool) -> int:
+def _prepared(job: Job) -> AbstractContextManager[None]:
+    if job.engine is not None:
+        return prepared(job.engine.name, job.engine.options, "engine")
+    return prepared(job.executor.name, job.executor.options)
+
+
+def _run_pipe(
+    path: Path, pipe: Pipe, runner: Pipe | PipeManager, *, progress: str, report_file: Path | None, strict: bool
+) -> int:
     tune_process()
     display = make_display(progress)
     try:
         # Opened first: a report that cannot be written must not come to light after the run.
         output = _open_report(report_file, path, pipe) if report_file else None
-        report, stuck = _run(pipe, display, output)
+        report, stuck = _run(runner, display, output)
     finally:
         display.close()
     try:
@@ -75,11 +86,11 @@ def _open_report(file: Path, job: Path, pipe: Pipe) -> OutputFile:
     return OutputFile(file)
 
 
-def _run(pipe: Pipe, display: Display, output: OutputFile | None) -> tuple[FlowReport, bool]:
+def _run(runner: Pipe | PipeManager, display: Display, output: OutputFile | None) -> tuple[FlowReport, bool]:
     """The final report, and whether something in the run did not come back."""
     try:
         with _logged(), _terminable():
-            report = pipe.start()
+            report = runner.start()
             return report, not _watch(report, display)
     except BaseException:
         if output:

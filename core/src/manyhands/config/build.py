@@ -16,12 +16,14 @@ from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter
 from manyhands.config.adapters import INPUTS, OPTIONS, OUTPUTS
 from manyhands.config.job import AdapterTable, Job
 from manyhands.config.load import allowed, explain
+from manyhands.cpus import cpus
 from manyhands.driver.options import RunOptions
 from manyhands.errors import JobFileError, ManyhandsError, UsageError
 from manyhands.events import Observer
 from manyhands.hooks import BaseHook, check_hook
+from manyhands.manager import PipeManager
 from manyhands.pipe import Pipe
-from manyhands.plugins.registry import get_executor
+from manyhands.plugins.registry import get_engine, get_executor
 from manyhands.worker.schema import check_schema
 
 # Between the person's code and us; of no interest to them.
@@ -40,6 +42,26 @@ def build_pipe(path: Path, job: Job, *, observers: tuple[Observer, ...] = ()) ->
         UsageError: something that it names does not exist or does not fit; says where.
     """
     return _Builder(path).pipe(job, observers)
+
+
+def build_run(path: Path, job: Job, pipe: Pipe) -> Pipe | PipeManager:
+    """What runs the job: the pipe itself, or where the job names an engine, a manager that runs it in shards.
+
+    Args:
+        path: of the job file.
+        job: its content.
+        pipe: that the job describes.
+
+    Raises:
+        UsageError: the engine cannot be had, or the pipe not be cut into shards.
+    """
+    if job.engine is None:
+        return pipe
+    try:
+        engine = get_engine(job.engine.name, **job.engine.options)
+        return PipeManager.parallelize_pipe(pipe, job.engine.workers or cpus(), engine)
+    except UsageError as error:
+        raise type(error)(f"{path}: [engine] {error}") from error
 
 
 class _Builder:

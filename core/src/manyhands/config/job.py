@@ -86,6 +86,25 @@ class ExecutorTable(BaseModel):
         return dict(self.model_extra or {})
 
 
+class EngineTable(BaseModel):
+    """`[engine]`: runs the pipe in shards, each read and written by a worker; its options follow.
+
+    Attributes:
+        name: any installed engine.
+        workers: how many shards; left out: one for each CPU that this process may use.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True)
+
+    name: str = "multiprocessing"
+    workers: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name and the shards."""
+        return dict(self.model_extra or {})
+
+
 class RunTable(_Table):
     """`[run]`: what the driver does, the same on every backend.
 
@@ -116,6 +135,7 @@ class Job(_Table):
         output: where ok records go; left out, they are counted only.
         errors: where rejected and dead records go; left out, they are counted only.
         executor: whose hands do it.
+        engine: cuts the pipe into shards, in each of which the executor does it; left out: there are no shards.
         run: order and retries.
     """
 
@@ -127,4 +147,5 @@ class Job(_Table):
     output: OutputTable | None = None
     errors: OutputTable | None = None
     executor: ExecutorTable = ExecutorTable()
+    engine: EngineTable | None = None
     run: RunTable = RunTable()

@@ -11,7 +11,16 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from manyhands.config.adapters import INPUTS, OPTIONS, OUTPUTS
-from manyhands.config.job import ExecutorTable, HooksTable, InputTable, Job, OutputTable, RunTable, SchemaTable
+from manyhands.config.job import (
+    EngineTable,
+    ExecutorTable,
+    HooksTable,
+    InputTable,
+    Job,
+    OutputTable,
+    RunTable,
+    SchemaTable,
+)
 from manyhands.plugins.registry import Found, installed
 from manyhands.plugins.spec import Backend
 
@@ -48,12 +57,14 @@ def job_schema(complain: Callable[[str], None]) -> Schema:
         complain: is told of each backend that is left out because it is broken.
     """
     job = table_schema(Job)
-    backends = _backends(complain)
-    shared = {name: value for options in backends.values() for name, value in options.pop("$defs", {}).items()}
+    backends, engines = _backends("executor", complain), _backends("engine", lambda _: None)  # it has been said
+    described = [*backends.values(), *engines.values()]
+    shared = {name: value for options in described for name, value in options.pop("$defs", {}).items()}
     tables: dict[type[Any], Schema] = {
         InputTable: _choice(InputTable, "adapter", _adapters(INPUTS)),
         OutputTable: _choice(OutputTable, "adapter", _adapters(OUTPUTS)),
         ExecutorTable: _choice(ExecutorTable, "name", backends),
+        EngineTable: _choice(EngineTable, "name", engines),
         **{model: table_schema(model) for model in (SchemaTable, HooksTable, RunTable)},
     }
     definitions = {model.__name__: table for model, table in tables.items()}
@@ -105,16 +116,16 @@ def _summary(model: type[Any]) -> str:
     return " ".join(paragraph.split())
 
 
-def _backends(complain: Callable[[str], None]) -> dict[str, Schema]:
-    return {found.name: schema for found in installed() if (schema := _options(found, complain)) is not None}
+def _backends(kind: str, complain: Callable[[str], None]) -> dict[str, Schema]:
+    return {found.name: schema for found in installed() if (schema := _options(found, kind, complain)) is not None}
 
 
-def _options(found: Found, complain: Callable[[str], None]) -> Schema | None:
-    """The options of a backend; None if it is broken, or no executor."""
+def _options(found: Found, kind: str, complain: Callable[[str], None]) -> Schema | None:
+    """The options of a backend; None if it is broken, or of another kind."""
     if found.backend is None:
         complain(f"left out: {found.error}")
         return None
-    if found.backend.kind != "executor":
+    if found.backend.kind != kind:
         return None
     try:
         return options_schema(found.backend)
@@ -134,20 +145,23 @@ def _choice(model: type[Any], key: str, tables: Mapping[str, Schema]) -> Schema:
     By conditions, because of tables that are merely listed (`oneOf`) editors cannot say which key is wrong.
     """
     options = dict.fromkeys(option for table in tables.values() for option in table["properties"])
+    whole = table_schema(model)
     return {
-        **table_schema(model),
+        **whole,
         "properties": {
+            **whole["properties"],
             key: {"enum": list(tables), "description": described(model)[key]},
             **{option: {"description": _meaning(option, tables)} for option in options},
         },
-        "allOf": [_if_chosen(key, name, table) for name, table in tables.items()],
+        "allOf": [_if_chosen(model, key, name, table) for name, table in tables.items()],
     }
 
 
-def _if_chosen(key: str, name: str, table: Schema) -> Schema:
-    is_default = name == ExecutorTable().name
+def _if_chosen(model: type[Any], key: str, name: str, table: Schema) -> Schema:
+    is_default = name == model.model_fields[key].get_default()
     chosen = {"properties": {key: {"const": name}}, "required": [] if is_default else [key]}
-    return {"if": chosen, "then": {**table, "title": name, "properties": {key: True, **table["properties"]}}}
+    properties = dict.fromkeys(model.model_fields, True) | table["properties"]
+    return {"if": chosen, "then": {**table, "title": name, "properties": properties}}
 
 
 def _meaning(option: str, tables: Mapping[str, Schema]) -> str:

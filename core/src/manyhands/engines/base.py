@@ -74,7 +74,7 @@ class BaseEngine:
     @property
     def report(self) -> FlowReport:
         """All pipes together."""
-        return self._run.look().report if self._run else FlowReport(self.name)
+        return self._run.look().report if self._run else FlowReport(self.name, kind="engine")
 
     @property
     def pipe_reports(self) -> Sequence[FlowReport]:

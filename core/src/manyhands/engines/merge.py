@@ -40,7 +40,7 @@ class MergedRun:
         self._control.wake = self._pass_on
         self._taken = 0
         self._outputs = _open_outputs(whole)
-        self.report: FlowReport = FlowReport(engine.report.executor, self._control)
+        self.report: FlowReport = FlowReport(engine.report.executor, self._control, "engine")
         self._thread = threading.Thread(target=self._drive, name="manyhands-merge", daemon=True)
 
     def start(self) -> None:

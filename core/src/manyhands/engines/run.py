@@ -49,8 +49,8 @@ class EngineRun:
         self._deadline: float | None = None
         self._control = RunControl(threading.Event())
         self._control.wake = self._pass_on
-        self.report: FlowReport = FlowReport(name, self._control)
-        self.reports: list[FlowReport] = [FlowReport(name, self._control) for _ in pipes]
+        self.report: FlowReport = FlowReport(name, self._control, "engine")
+        self.reports: list[FlowReport] = [FlowReport(name, self._control, "engine") for _ in pipes]
         self._thread = threading.Thread(target=self._drive, name="manyhands-engine", daemon=True)
 
     def start(self, grace: float) -> None:

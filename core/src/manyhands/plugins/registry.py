@@ -148,13 +148,13 @@ def get_engine(name: str, **options: Any) -> Engine:
     return engine
 
 
-def prepared(name: str, options: dict[str, Any]) -> AbstractContextManager[None]:
+def prepared(name: str, options: dict[str, Any], kind: Kind = "executor") -> AbstractContextManager[None]:
     """Lets a backend do what is cheaper before anything of the person's is imported, and undo it at the end.
 
-    What is wrong with the backend or its options is left for `get_executor` to say.
+    What is wrong with the backend or its options is left for `get_executor` or `get_engine` to say.
     """
     try:
-        backend = find(name)
+        backend = find(name, kind)
         checked = check_options(backend, options)
     except (BackendError, OptionsError):
         return nullcontext()

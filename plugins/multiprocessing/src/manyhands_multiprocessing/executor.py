@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
+from manyhands.cpus import cpus
 from manyhands.errors import OptionsError, ProtocolError, RunAborted, WorkerInitError
 from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress
 from manyhands.processes.launch import START_METHODS, StartMethod
@@ -62,7 +62,7 @@ class MultiProcessingExecutor(BaseExecutor):
         super().__init__(
             schema_model, chunksize=chunksize, use_batch_validation=use_batch_validation, compression=compression
         )
-        self.max_workers: int = _count("max_workers", max_workers) or _cpus()
+        self.max_workers: int = _count("max_workers", max_workers) or cpus()
         self.max_chunks_per_worker: int | None = _count("max_chunks_per_worker", max_chunks_per_worker)
         self.start_method: StartMethod = _known(start_method)
 
@@ -139,9 +139,3 @@ def _known(start_method: Any) -> Any:
         return start_method
     why = f": {_WHY_NO_FORK}" if start_method == "fork" else ""
     raise OptionsError(f"start_method must be one of {', '.join(START_METHODS)}, not {start_method!r}{why}")
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
