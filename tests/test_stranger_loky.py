@@ -1,21 +1,45 @@
 """A backend over loky, written with no more than the documentation, passes the whole kit."""
 
+from importlib import import_module
+from multiprocessing import forkserver
+from pathlib import Path
+
 import pytest
 from tests.strangers.site import install
 
-from manyhands.testing import ExecutorTests
+from manyhands import RunOptions
+from manyhands.testing import ExecutorTests, deterministic_failure, release
 
 
-@pytest.fixture(scope="class", autouse=True)
+@pytest.fixture(scope="class")
 def _installed(tmp_path_factory):
-    pytest.importorskip("loky.backend.resource_tracker").ensure_running()  # a process that loky keeps, as Python does
+    pytest.importorskip("loky")
+    import_module("tests.strangers.loky_backend.executor")  # says what the server is to load
+
+    forkserver.ensure_running()  # a process that Python keeps
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(install(tmp_path_factory.mktemp("site"), "tests.strangers.loky_backend.plugin", "loky"))
         yield
 
 
+def test_it_is_as_short_as_the_documentation_says():
+    files = Path(__file__).with_name("strangers").joinpath("loky_backend").glob("*.py")
+    assert sum(len(file.read_text().splitlines()) for file in files) <= 120
+
+
 @pytest.mark.manyhands_needs("loky")
-@pytest.mark.chaos
+@pytest.mark.usefixtures("_installed")
 class TestLoky(ExecutorTests):
     backend = "loky"
     options = {"max_workers": 2}
+
+    def test_a_chunk_that_takes_too_long_is_found_without_progress(self, bench):
+        folder = bench.folder / "attempts"
+        try:
+            hook = deterministic_failure(folder, {5: ["sleep"]})
+            how = RunOptions(chunk_timeout=0.5)
+            ran = bench.run(({"k": k} for k in range(8)), pre=[hook], how=how, chunksize=4)
+        finally:
+            release(folder)
+        assert [row["k"] for row in ran.rows] == [0, 1, 2, 3, 4, 6, 7]
+        assert [error["position"] for error in ran.errors] == [5]
