@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from tests.strangers.site import install
 
-from manyhands import RunOptions
-from manyhands.testing import ExecutorTests, deterministic_failure, release
+from manyhands.testing import ExecutorTests
 
 
 @pytest.fixture(scope="class")
@@ -32,14 +31,3 @@ def test_it_is_as_short_as_the_documentation_says():
 class TestLoky(ExecutorTests):
     backend = "loky"
     options = {"max_workers": 2}
-
-    def test_a_chunk_that_takes_too_long_is_found_without_progress(self, bench):
-        folder = bench.folder / "attempts"
-        try:
-            hook = deterministic_failure(folder, {5: ["sleep"]})
-            how = RunOptions(chunk_timeout=0.5)
-            ran = bench.run(({"k": k} for k in range(8)), pre=[hook], how=how, chunksize=4)
-        finally:
-            release(folder)
-        assert [row["k"] for row in ran.rows] == [0, 1, 2, 3, 4, 6, 7]
-        assert [error["position"] for error in ran.errors] == [5]
