@@ -341,10 +341,10 @@ from manyhands.testing.bench import Bench
 @pytest.fixture(autouse=True)
 def leak(monkeypatch):
     monkeypatch.setattr("manyhands.testing.bench._LEAK_SECONDS", 0.05)
-    monkeypatch.setattr(Bench, "observe", lambda *_, **__: subprocess.run(["sh", "-c", "sleep 5 &"]))
+    monkeypatch.setattr(Bench, "observe", lambda *_, **__: subprocess.run(["sh", "-c", "sleep 3 &"]))
 """
     result = run(a_class(head=head), only="test_crosses_process")
-    result.stdout.fnmatch_lines(["*sync: left behind: sleep 5 of this test"])
+    result.stdout.fnmatch_lines(["*sync: left behind: sleep 3 of this test"])
 
 
 def test_what_no_case_foresees_is_told_with_the_contract(run: Any) -> None:
