@@ -21,7 +21,7 @@ from mkdocs.structure.files import File, Files
 from typer.main import get_command
 
 import manyhands.errors
-from manyhands.cli.main import app
+from manyhands.cli.commands import app
 from manyhands.config.adapters import INPUTS, OPTIONS, OUTPUTS
 from manyhands.config.schema import options_schema, table_schema
 from manyhands.plugins.registry import find

@@ -31,7 +31,7 @@ from manyhands.report import RunStatus
 from .backends import BACKENDS, choices, make, names
 from .chaos_jobs import STAGES, Acts, ActsAsync, Record, Row, predict
 
-RUNS = int(os.environ.get("MANYHANDS_CHAOS_RUNS", "20"))
+RUNS = int(os.environ.get("MANYHANDS_CHAOS_RUNS", "8"))
 FEWEST = 20
 """So many runs hold something of everything."""
 

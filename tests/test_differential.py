@@ -348,7 +348,7 @@ def jobs(draw: st.DrawFn) -> Job:
 
 
 @every_other_backend
-@settings(PROPERTIES, max_examples=25)
+@settings(PROPERTIES, max_examples=12)
 @given(
     job=jobs(),
     chunksize=st.integers(1, 9),

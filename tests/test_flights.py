@@ -104,6 +104,7 @@ def test_sample_by_both_ways(tmp_path: Path) -> None:
     assert_same(copy_of_example(tmp_path, data), rows)
 
 
+@pytest.mark.chaos
 def test_whole_table_by_both_ways(tmp_path: Path, whole_table: Path) -> None:
     assert_same(copy_of_example(tmp_path, whole_table), WHOLE_ROWS)
 

@@ -28,13 +28,17 @@ print(json.dumps({
 """
 
 
-def run(*command, **options):
-    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, **options).stdout
+QUICKLY = {"PIP_NO_COMPILE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def run(*command, env=(), **options):
+    env = {**os.environ, **QUICKLY, **dict(env)}
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=env, **options).stdout
 
 
 def build(folder, out, **env):
     """The wheel and the sdist of a folder, built where it is by the hatchling of this environment."""
-    run(sys.executable, "-m", "hatchling", "build", "-d", out, cwd=folder, env=os.environ | env)
+    run(sys.executable, "-m", "hatchling", "build", "-d", out, cwd=folder, env=env)
     return out
 
 

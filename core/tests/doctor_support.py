@@ -85,6 +85,14 @@ def fill_house(house: Path) -> None:
     )
 
 
+def as_from_an_index(info: Path, original: Path) -> None:
+    """The same dist-info, but for the place from which this checkout was installed."""
+    info.mkdir()
+    for file in original.iterdir():
+        if file.name != "direct_url.json":
+            (info / file.name).symlink_to(file)
+
+
 class Home:
     """A new environment with core, what it requires, and no plugin.
 
@@ -103,7 +111,9 @@ class Home:
         base.mkdir()
         for outer in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
             for entry in Path(outer).iterdir():
-                if "manyhands" not in entry.name or entry.name.startswith("manyhands_core-"):
+                if entry.name.startswith("manyhands_core-"):
+                    as_from_an_index(base / entry.name, entry)
+                elif "manyhands" not in entry.name:
                     (base / entry.name).symlink_to(entry)
         spec = find_spec("manyhands")
         assert spec is not None

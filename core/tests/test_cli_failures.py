@@ -193,3 +193,52 @@ def test_an_input_that_an_output_would_be_written_over_on_the_way_is_refused(job
     said = refused(job, "--set", "input.path=out.jsonl.partial")
     assert f"until it is complete it is {rows}, and that is also the input of this job" in said
     assert rows.read_bytes() == before
+
+
+def in_bash(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A line of bash, in which `manyhands` is the command; nothing that is shown is a traceback."""
+    line = f'manyhands() {{ {quote(command())} "$@"; }}; {line}'
+    done = subprocess.run(
+        ["bash", "-c", line], check=False, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=30
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no bash there")
+@pytest.mark.parametrize(
+    ("closed", "shown"), [(">&-", False), ("2>&-", True), ("<&- >&- 2>&-", False), (">&- --progress json", False)]
+)
+def test_a_standard_stream_that_is_closed_leads_to_nowhere(job: Path, closed: str, shown: bool) -> None:
+    done = in_bash(f"manyhands run job.toml {closed}", job.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("completed: sync" in done.stdout) is shown
+    assert (job.parent / "out.jsonl").read_text() == '{"n":1,"name":"a"}\n{"n":3,"name":"c"}\n'
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("words", ["schema", "backends", "check job.toml", "--help", "--version"])
+def test_what_cannot_be_printed_is_one_message(job: Path, words: str) -> None:
+    done = in_bash(f"manyhands {words} > /dev/full", job.parent)
+    assert done.returncode == 1
+    assert done.stderr == "manyhands: cannot write to the standard output: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_complaint_that_cannot_be_printed_keeps_its_exit_code(tmp_path: Path) -> None:
+    assert in_bash("manyhands run no.toml 2> /dev/full", tmp_path).returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no bash there")
+@pytest.mark.parametrize("words", ["schema", "--version"])
+def test_that_nobody_reads_is_no_message(tmp_path: Path, words: str) -> None:
+    assert in_bash(f"manyhands {words} | true", tmp_path).stderr == ""
+
+
+def test_the_partial_file_that_is_in_the_way_is_named(job: Path) -> None:
+    (job.parent / "out.jsonl.partial").mkdir()
+    partial = job.parent / "out.jsonl.partial"
+    for name in ("run", "check"):
+        done = manyhands(name, job, cwd=job.parent)
+        assert done.returncode == 2
+        assert f"out.jsonl: {partial} is no regular file of its own; move or remove it" in done.stderr

@@ -14,11 +14,13 @@ from manyhands import __version__
 from manyhands.doctor import isolated, plugins
 from manyhands.doctor.examine import CHECKS, examine
 from manyhands.doctor.finding import Finding
+from manyhands.doctor.job import _remedy
 from manyhands.doctor.job import check as check_job
 from manyhands.plugins.spec import PLUGIN_API
 
 from .doctor_support import GOOD, NEXT, Home, fill_house, leave, plant
 from .jobs import JOB, environment, manyhands, plugin_code, python, write, write_job, write_plugin
+from .test_files import no_privileges
 
 UNREACHABLE = "tcp://127.0.0.1:1"
 
@@ -64,6 +66,11 @@ FAULTS = {
 }
 
 NO_MODEL = plugin_code("bad", GOOD).replace(f"{GOOD!r})", f"{GOOD!r}, dict)")
+STRAY = f"""
+        import threading, time
+        threading.Thread(target=time.sleep, args=(60,), name="stray").start()
+        {plugin_code("bad", GOOD)}
+"""
 CRASH = "import os\nos.kill(os.getpid(), 11)"
 
 
@@ -156,7 +163,7 @@ def test_the_exit_code_and_the_table(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert lines[at].split()[:3] == ["error", "plugins", "bad"]
     assert lines[at + 1].strip().endswith("pip uninstall -y fake-bad")
-    assert lines[-1].startswith("1 errors, ")
+    assert lines[-1].startswith("1 error, ")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +202,8 @@ def test_doctor_imports_no_plugin_into_itself(tmp_path: Path) -> None:
         (plugin_code("bad", GOOD).replace('executor"', 'robot"'), "'robot' is neither"),
         (NO_MODEL, "are no pydantic model"),
         ("def manyhands_backends(): ...", "its entry point is named 'bad', the backends that it describes: none"),
+        (plugin_code("bad", GOOD, plugin_api="1"), "its plugin_api is '1', not an int"),
+        (STRAY, "importing it leaves the thread 'stray' running, so that no command ends"),
         (CRASH, "it ended its process (SIGSEGV)"),
     ],
 )
@@ -211,7 +220,7 @@ def test_what_else_can_be_wrong_with_a_plugin(
 def judged(site: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     """What is found of a plugin named `bad`."""
     monkeypatch.syspath_prepend(write_plugin(site, "bad", code))
-    point = next(point for point in plugins._entry_points() if point.name == "bad")
+    point = next(point for point in plugins.backend_points() if point.name == "bad")
     return list(plugins._judge(point, plugins._ask(point)))
 
 
@@ -221,6 +230,19 @@ def test_a_plugin_that_hangs_does_not_hang_doctor(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(plugins, "_PATIENCE", 3.0)
     (finding,) = judged(tmp_path / "site", code, monkeypatch)
     assert "it did not end within 3 s" in finding.message
+
+
+def test_threads_that_end_by_themselves_are_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = f"""
+        import threading, time
+        from concurrent.futures import ThreadPoolExecutor
+        ThreadPoolExecutor(1).submit(int)
+        threading.Thread(target=time.sleep, args=(0.1,)).start()
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        {plugin_code("bad", GOOD)}
+    """
+    (finding,) = judged(tmp_path / "site", code, monkeypatch)
+    assert finding.level == "ok"
 
 
 @pytest.mark.parametrize(
@@ -255,6 +277,76 @@ def test_a_check_that_crashes_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> N
     found = list(examine())
     assert [each.check for each in found] == list(CHECKS)
     assert all(each.level == "error" and "ZeroDivisionError: by zero" in each.message and each.remedy for each in found)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"), [("rich.table", "install rich"), ("manyhands.gone", "--force-reinstall"), (None, "--force-")]
+)
+def test_a_check_that_lacks_a_module_says_which(
+    monkeypatch: pytest.MonkeyPatch, missing: str | None, words: str
+) -> None:
+    def crash(job: Path | None) -> list[Finding]:
+        raise ModuleNotFoundError("no module", name=missing)
+
+    for name in CHECKS:
+        monkeypatch.setattr(f"manyhands.doctor.{name}.check", crash)
+    assert all(words in (each.remedy or "") for each in examine())
+
+
+def test_a_current_folder_that_was_removed_is_one_finding(tmp_path: Path) -> None:
+    code = """
+        import json, os, sys
+        from pathlib import Path
+        from manyhands.doctor.examine import _guarded
+        os.chdir(sys.argv[1])
+        os.rmdir(sys.argv[1])
+        found = [each for name in ("environment", "plugins") for each in _guarded(name, Path("job.toml"))]
+        print(json.dumps([[each.level, each.subject] for each in found if each.level == "error"]))
+    """
+    (tmp_path / "gone").mkdir()
+    assert python(code, tmp_path / "gone", cwd=tmp_path) == [["error", "current folder"]]
+
+
+def test_a_folder_that_may_not_be_looked_into_hides_nothing() -> None:
+    with no_privileges(lambda folder: (folder / "closed").mkdir(mode=0o000)) as folder:
+        assert [each for each in plugins._hidden([], folder / "closed/job.toml") if each.level == "error"] == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "remedy"),
+    [
+        ("cannot read {job}: Permission denied", "chmod u+r -- {job}"),
+        ("cannot read {job}: No such file or directory", "ls -l -- {folder}"),
+        ("cannot read {folder}/no/such/rows.csv: No such file or directory", "ls -l -- {folder}"),
+        ("cannot read {folder}: Is a directory", "ls -l -- {folder}"),
+        ("cannot write {folder}/x/o: the folder {folder}/x does not exist; create it first", "mkdir -p -- {folder}/x"),
+        ("cannot write {folder}/o: the folder {folder} is read-only", "chmod u+w -- {folder}"),
+        (
+            "cannot write {folder}/o: {folder}/o.partial is no regular file of its own; move or remove it",
+            "mv -- {folder}/o.partial {folder}/o.partial.old",
+        ),
+        (
+            "{job}: [executor] backend 'x' is not installed: pip install 'a @ file:///b c'",
+            "pip install 'a @ file:///b c'",
+        ),
+        ("{job}: [run] has no key 'x'", "${{EDITOR:-vi}} {job}"),
+    ],
+)
+def test_what_editing_does_not_mend_has_another_remedy(tmp_path: Path, problem: str, remedy: str) -> None:
+    job = write(tmp_path, job__toml="") / "job.toml"
+    about = {"job": job, "folder": tmp_path}
+    assert _remedy(job, problem.format(**about)).endswith(remedy.format(**about))
+
+
+def test_a_folder_on_the_way_that_may_not_be_looked_into_is_opened_first() -> None:
+    with no_privileges(lambda folder: (folder / "closed").mkdir(mode=0o000)) as folder:
+        file = folder / "closed/rows.csv"
+        assert _remedy(Path("job.toml"), f"cannot read {file}: Permission denied") == f"chmod u+rx -- {file.parent}"
+
+
+def test_a_missing_job_is_found_with_where_to_look(tmp_path: Path) -> None:
+    (problem,) = check_job(tmp_path / "no.toml")
+    assert (problem.level, problem.remedy) == ("error", f"ls -l -- {tmp_path}")
 
 
 def test_a_command_of_another_python_is_found_and_the_path_put_right(

@@ -26,6 +26,7 @@ from manyhands.processes.owner import Owner, owned_name
 from .doctor_support import leave
 from .jobs import files, manyhands, write, write_job
 from .terminal import in_terminal
+from .test_files import no_privileges
 
 DEAD = Owner(2**22 + 1, 7, owner._namespace())
 """No process: its id is higher than any."""
@@ -151,11 +152,13 @@ def test_fix_removes_and_says_so_and_a_healthy_installation_has_no_error(job: Pa
 
 # The command with the one check whose finding it asks about.
 ASK = """
-from pathlib import Path
+import sys
 from manyhands.cli import doctor
+from manyhands.cli.main import main
 from manyhands.doctor import leftovers
 doctor.examine = leftovers.check
-doctor.run_doctor(Path("job.toml"), as_json=False, fix=False)
+sys.argv = ["manyhands", "doctor", "job.toml"]
+main()
 """
 
 
@@ -167,6 +170,29 @@ def test_on_a_terminal_doctor_asks(job: Path, key: bytes, is_there: bool) -> Non
         terminal.press(key)
         assert terminal.end() == 0
     assert (job.parent / "out.jsonl.partial").exists() is is_there
+
+
+def test_ctrl_c_at_the_question_is_an_interruption(job: Path) -> None:
+    write(job.parent, out__jsonl__partial="left")
+    with in_terminal(sys.executable, "-c", ASK, cwd=job.parent, columns=200) as terminal:
+        terminal.until(lambda seen: "Remove what" in seen.raw)
+        terminal.press(b"\x03")
+        assert terminal.end() == 1
+        assert terminal.lines[-1].endswith("manyhands: interrupted")
+    assert (job.parent / "out.jsonl.partial").exists()
+
+
+def test_a_partial_output_that_cannot_be_opened_is_told() -> None:
+    def prepare(folder: Path) -> None:
+        write_job(folder, out__jsonl__partial="left")
+        (folder / "out.jsonl.partial").chmod(0o400)
+
+    with no_privileges(prepare) as folder:
+        partial = folder / "out.jsonl.partial"
+        found = [each for each in leftovers.check(folder / "job.toml") if each.subject == str(partial)]
+    assert [each.level for each in found] == ["error"]
+    assert "may not be read and written" in found[0].message
+    assert found[0].remedy == f"chmod u+rw -- {partial}"
 
 
 @pytest.fixture
@@ -314,12 +340,26 @@ def test_limits_of_control_groups_are_seen_from_the_innermost_to_the_root(
     ("wanted", "remedy"),
     [
         ("manyhands-core<0.0.1", "install --upgrade plugin"),
-        ("manyhands-core>=99", "install --upgrade 'manyhands-core>=99'"),
+        ("manyhands-core>=99", "install --upgrade 'manyhands-core>=99' manyhands-near pinned"),
         ("pluggy>=99", "install --upgrade 'pluggy>=99'"),
         ("no-such-thing[more]>=1; python_version > '3'", "install 'no-such-thing[more]>=1'"),
+        ("thing>=1", "install 'thing @ file:///folder'"),
     ],
 )
-def test_a_requirement_that_is_not_met_names_what_to_install(wanted: str, remedy: str) -> None:
+def test_a_requirement_that_is_not_met_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, remedy: str
+) -> None:
+    """With core, what is made for the one that is there must change as well."""
+    others = {
+        "manyhands-near": ["manyhands-core<0.2,>=0.1"],
+        "pinned": ["Manyhands_Core==0.1"],
+        "free": ["manyhands-core>=0.1", "pluggy<2"],
+        "plugin": ["manyhands-core~=99.0"],
+    }
+    plugins = [_Plugin(requires, name) for name, requires in others.items()]
+    places = {"thing": ("thing @ file:///folder",)}
+    monkeypatch.setattr(requirements, "distributions", lambda: plugins)
+    monkeypatch.setattr(requirements, "installable", lambda name: places.get(name, (name,)))
     (gap,) = requirements.unmet(_Plugin([wanted, "pluggy>=1", "x>=1; extra == 'y'"]))  # type: ignore[arg-type]  # enough of one
     assert gap.remedy.endswith(f"pip {remedy}")
 
@@ -327,9 +367,9 @@ def test_a_requirement_that_is_not_met_names_what_to_install(wanted: str, remedy
 class _Plugin:
     """As much of a distribution as is read."""
 
-    def __init__(self, requires: list[str]) -> None:
+    def __init__(self, requires: list[str], name: str = "plugin") -> None:
         self.requires = requires
-        self.metadata = {"Name": "plugin", "Version": "1"}
+        self.metadata = {"Name": name, "Version": "1"}
 
 
 def test_every_finding_that_is_not_ok_has_a_remedy_of_one_line(tmp_path: Path) -> None:

@@ -316,6 +316,22 @@ def test_only_sources_of_bytes_with_a_length_tell_how_far_they_are(tmp_path: Pat
         assert tap.feeder.consumed(0) is None
 
 
+def test_with_a_limit_the_fraction_is_of_what_will_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("n\n" + "1\n" * 1000)
+    with Tap(CSVInputAdapter(path, limit=10, skip_rows=5)) as tap:
+        tap.rest()
+        assert [tap.feeder.consumed(done) for done in (0, 5, 10)] == [0.0, 0.5, 1.0]
+    with Tap(CSVInputAdapter(path, limit=10_000)) as tap:
+        tap.rest()
+        assert [tap.feeder.consumed(done) for done in (500, 1000)] == [0.5, 1.0]
+    with Tap(IterableInputAdapter(count(), limit=4)) as tap:
+        tap.rest()
+        assert tap.feeder.consumed(1) == 0.25
+    with Tap(IterableInputAdapter([1], limit=0)) as tap:
+        assert tap.feeder.consumed(0) is None
+
+
 def test_the_seconds_spent_reading_are_told_and_those_of_waiting_are_not() -> None:
     with Tap(IterableInputAdapter(range(500)), chunksize=100) as tap:
         # Two chunks are ready and nobody takes them: the feeder waits for us, not for the source.

@@ -267,8 +267,22 @@ def test_impossible_outputs_are_refused_in_words(
 
 def test_a_folder_in_the_way_of_the_partial_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "out.csv.partial").mkdir()
-    with pytest.raises(OutputError, match="Is a directory"):
+    with pytest.raises(OutputError, match=r"out\.csv\.partial is no regular file of its own; move or remove it"):
         OutputFile(tmp_path / "out.csv")
+
+
+def test_a_partial_file_that_may_not_be_opened_is_told() -> None:
+    with (
+        no_privileges(lambda folder: [folder.chmod(0o777), (folder / "out.csv.partial").touch(mode=0o400)]) as folder,
+        pytest.raises(OutputError, match=r"out\.csv\.partial may not be read and written; remove it"),
+    ):
+        OutputFile(folder / "out.csv")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc there")
+def test_a_folder_that_takes_no_files_is_not_said_to_be_missing() -> None:
+    with pytest.raises(OutputError, match=r"(/proc takes no files|the folder /proc is read-only)$"):
+        OutputFile(Path("/proc/out.csv"))
 
 
 def test_a_read_only_folder_is_named() -> None:

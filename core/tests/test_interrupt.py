@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .jobs import ENDLESS, ENDLESS_CODE, command, environment, write
+from .jobs import ENDLESS, ENDLESS_CODE, command, environment, manyhands, write, write_plugin
 
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
@@ -159,3 +159,45 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path: Path, hook: str) -> None:
     assert complaint == "manyhands: the run was aborted\n"
     assert json.loads(rest.splitlines()[-1])["status"] == "aborted"
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("words", [["backends"], ["schema"], ["check", "job.toml"]])
+def test_ctrl_c_ends_every_command_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    site = write_plugin(tmp_path / "site", "slow", SLOW_START)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    job_in(tmp_path, code=SLOW_START)
+    with in_terminal(command(), *words, cwd=tmp_path) as terminal:
+        terminal.until(stuck)
+        terminal.press(b"\x03")
+        assert terminal.end() == 1
+        assert terminal.lines[-1].endswith("manyhands: interrupted")
+        assert not [line for line in terminal.lines if "Traceback" in line]
+
+
+# The command, which does not come to an end.
+NEW_JOB = """
+import sys, time
+from manyhands.cli.main import main
+from manyhands.scaffold import job
+
+def stick(*arguments):
+    print("stuck", flush=True)
+    time.sleep(60)
+
+job.new_job = stick
+sys.argv = ["manyhands", "new", "job", "rows.csv"]
+main()
+"""
+
+
+def test_ctrl_c_ends_a_new_job_as_any_command(tmp_path: Path) -> None:
+    with in_terminal(sys.executable, "-c", NEW_JOB, cwd=tmp_path) as terminal:
+        terminal.until(stuck)
+        terminal.press(b"\x03")
+        assert terminal.end() == 1
+        assert terminal.lines[-1].endswith("manyhands: interrupted")
+
+
+def test_ctrl_c_while_a_command_is_loaded_is_no_traceback(tmp_path: Path) -> None:
+    done = manyhands("--version", cwd=tmp_path, site=write(tmp_path, typer__py="raise KeyboardInterrupt"))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "manyhands: interrupted\n")

@@ -87,6 +87,11 @@ WRONG: dict[str, tuple[str, str]] = {
     "unknown key": ("run.orderd=true", "[run] has no key 'orderd'; did you mean 'ordered'? allowed are ordered,"),
     "far from any key": ("schema.xyz=1", "[schema] has no key 'xyz'; allowed are model"),
     "no bool": ("run.ordered=maybe", "[run] ordered: must be true or false, not 'maybe'"),
+    "number for bool": ("run.ordered=1", "[run] ordered: must be true or false, not 1"),
+    "bool for number": ("input.limit=true", "[input] limit: Input should be a valid integer, not True"),
+    "text for number": ('hooks.max_chunk_size="1"', "[hooks] max_chunk_size: Input should be a valid integer, not '1'"),
+    "float for number": ("run.crash_retries=1.0", "[run] crash_retries: Input should be a valid integer, not 1.0"),
+    "bool for seconds": ("run.record_timeout=true", "[run] record_timeout: Input should be a valid number, not True"),
     "no number": ("run.crash_retries=often", "[run] crash_retries: Input should be a valid integer"),
     "negative": ("run.error_retries=-1", "[run] error_retries: Input should be greater than or equal to 0, not -1"),
     "no array": ("hooks.pre=mine:Hook", "[hooks] pre: must be an array of strings, not 'mine:Hook'"),
@@ -297,3 +302,9 @@ def test_what_would_stop_a_run_stops_the_check(job: Path, change: str, words: st
     with pytest.raises(UsageError, match=words):
         check_files(build(job, change))
     assert [file for file in sorted(job.parent.iterdir()) if file.name != "__pycache__"] == before
+
+
+def test_what_is_in_the_way_of_a_partial_output_stops_the_check(job: Path) -> None:
+    (job.parent / "out.jsonl.partial").mkdir()
+    with pytest.raises(UsageError, match=r"out\.jsonl: .*out\.jsonl\.partial is no regular file of its own"):
+        check_files(build(job))

@@ -1,6 +1,7 @@
 """Backends are found by name: each failure says what to do, and a broken plugin breaks no other."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from manyhands.errors import (
     OptionsError,
     UnknownBackend,
 )
-from manyhands.plugins import registry
+from manyhands.plugins import distributions, registry
 from manyhands.plugins.spec import Backend
 
 from .jobs import manyhands, plugin_code, python, write_plugin
@@ -64,9 +65,14 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "noclass": (plugin_code("noclass", "json:Executor"), "BrokenPlugin", "has no attribute 'Executor'"),
     "nomodule": (plugin_code("nomodule", "no_such_module:X"), "BrokenPlugin", "No module named 'no_such_module'"),
     "noprotocol": (plugin_code("noprotocol", "types:SimpleNamespace"), "BrokenPlugin", "is no Executor: it lacks cap"),
+    "textapi": (plugin_code("textapi", plugin_api="1"), "BrokenPlugin", "its plugin_api is '1', not an int"),
+    "nomodel": (answer("[Backend('nomodel', 'executor', 'x:y', dict)]"), "BrokenPlugin", "are no pydantic model"),
+    "nocapabilities": (plugin_code("nocapabilities", capabilities=()), "BrokenPlugin", "() are no Capabilities"),
+    "noload": (plugin_code("noload", None), "BrokenPlugin", "its load is None, not"),  # type: ignore[arg-type]  # a fault
+    "noprepare": (plugin_code("noprepare", prepare="json:prepare"), "BrokenPlugin", "has no attribute 'prepare'"),
     "noarguments": (plugin_code("noarguments", "threading:Lock"), "BrokenPlugin", "threading:Lock: TypeError"),
 }
-SEEN_WHEN_CHOSEN = {"noclass", "nomodule", "noprotocol", "noarguments"}
+SEEN_WHEN_CHOSEN = {"noprepare", "noclass", "nomodule", "noprotocol", "noarguments"}
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +141,28 @@ def test_the_table_of_backends_shows_every_reason_in_full(site: Path) -> None:
     assert lines["tooold"].endswith("upgrade it: pip install -U fake-tooold")
 
 
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        ("json:prepare", "json:prepare: AttributeError"),
+        ("json:loads", "json:loads: TypeError"),
+        ("builtins:repr", "builtins:repr gave str, not a context manager"),
+    ],
+)
+def test_a_wrong_preparation_is_a_broken_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(write_plugin(tmp_path / "site", "ill", plugin_code("ill", prepare=prepare)))
+    monkeypatch.delitem(sys.modules, "fake_ill", raising=False)
+    with pytest.raises(BrokenPlugin, match=f"'ill' of fake-ill 1.5 is broken \\({words}"):
+        registry.prepared("ill", {})
+
+
+def test_what_a_message_says_to_paste_is_quoted(tmp_path: Path) -> None:
+    site = write_plugin(tmp_path / "site", "odd", "raise ValueError", dist="odd; name")
+    assert python(GET, "odd", site=site)["odd"][1].endswith("upgrade it or: pip uninstall 'odd; name'")
+
+
 def test_choosing_a_backend_imports_no_other_plugin(tmp_path: Path) -> None:
     site = write_plugin(tmp_path / "site", "bystander", plugin_code("bystander"))
     modules = python(GET, "sync", site=site)["modules"]
@@ -199,7 +227,7 @@ def test_a_stranger_gets_its_options_by_its_own_model(tmp_path: Path) -> None:
 def test_a_known_name_that_is_missing_is_answered_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(registry._KNOWN, "ray", "manyhands-ray")
+    monkeypatch.setitem(distributions.KNOWN, "ray", "manyhands-ray")
     with pytest.raises(BackendNotInstalled, match=r"^backend 'ray' is not installed: pip install manyhands-ray$"):
         get_executor("ray")
 
@@ -224,6 +252,9 @@ def test_an_executor_is_no_engine() -> None:
     ("options", "words"),
     [
         ({"speed": 9}, "unknown option 'speed'; allowed are chunksize, use_batch_validation"),
+        ({"chunksze": 9}, "unknown option 'chunksze'; did you mean 'chunksize'\\? allowed are"),
+        ({"record_timeout": 9}, "'record_timeout' is no option of backends: it belongs into \\[run\\]"),
+        ({"chunksize": True}, "option 'chunksize': .* not True"),
         ({"chunksize": 0}, "option 'chunksize': .* not 0"),
         ({"chunksize": "many"}, "option 'chunksize': .* not 'many'"),
         ({"chunksize": 1.5}, "option 'chunksize': .* not 1.5"),

@@ -1,6 +1,7 @@
 """A new backend's folder: what it holds, which names are refused, and that nothing is overwritten."""
 
 import ast
+import sys
 import tomllib
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def test_nothing_is_left_to_be_filled_in(folder: Path) -> None:
     assert "class MyClusterExecutor(BaseExecutor)" in texts["src/manyhands_my_cluster/executor.py"]
 
 
+def test_it_says_that_its_workflow_needs_a_release(folder: Path) -> None:
+    for name in ("README.md", ".github/workflows/ci.yml"):
+        assert "a release of the manyhands that" in (folder / name).read_text().replace("`", "")
+
+
 def test_it_is_found_by_its_name_and_requires_this_version(folder: Path) -> None:
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["name"] == "manyhands-my-cluster"
@@ -62,6 +68,15 @@ def test_the_command_says_how_to_go_on(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.splitlines()[1:] == ["  cd 'a b/manyhands-mine'", '  pip install -e ".[test]"', "  pytest"]
     assert files(tmp_path / "a b") == {"manyhands-mine"}
+
+
+@pytest.mark.parametrize("name", ["base", "executor", "run", "worker"])
+def test_no_class_has_the_name_of_what_it_is_made_of(tmp_path: Path, name: str) -> None:
+    folder = new_backend(name, tmp_path)
+    for file in folder.rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+        assert imported.isdisjoint(node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)), file
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a_b", "A", "a--b", "-a", "a-", "a.b", "../a", "schön", "a\n", "class"])
@@ -112,6 +127,15 @@ def test_whatever_has_the_name_is_left_alone(tmp_path: Path, there: str) -> None
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"the folder .*gone does not exist; create it first"):
         new_backend("mine", tmp_path / "gone")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the current folder cannot be removed")
+def test_a_current_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(OutputError, match="cannot write manyhands-mine: the current folder is no longer there"):
+        new_backend("mine", Path())
 
 
 def test_what_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

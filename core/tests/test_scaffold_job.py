@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,16 +83,26 @@ def column(tmp_path: Path, *cells: str) -> str:
     [
         (["1", "-20", "0"], "int"),
         (["9" * 30, "1"], "int"),
-        (["9" * 5000], "str"),  # pydantic reads no integer of so many digits
+        (["9" * 5000], "Decimal"),  # pydantic reads no integer of so many digits
         (["007", "1"], "str"),
         (["+49301234", "1"], "str"),
         (["1_000"], "str"),
         ([" 1"], "str"),
         (["٣"], "str"),
         (["1", "2.5", ".5", "1e-3"], "float"),
-        (["1e400"], "str"),
+        (["1e400"], "Decimal"),
+        (["1e-400", "1"], "Decimal"),
+        (["1e99999999999999999999"], "str"),
+        (["1e-99999999999999999999"], "str"),
         (["inf", "1.5"], "str"),
-        (["12345678901234567890", "1.5"], "str"),  # no float holds it
+        (["12345678901234567890", "1.5"], "Decimal"),  # no float holds it
+        (["9007199254740993", "1.5"], "Decimal"),
+        (["12345678901234.5678"], "Decimal"),
+        (["12345678901234567.89", "NA"], "Annotated[Decimal | None, NoneIfMissing]"),
+        (["3.14159265358979323846264", "1"], "Decimal"),
+        (["3.14159265358979323846264", "x"], "str"),
+        (["0.30000000000000004", "12.50", "-0", "1E5", "5."], "float"),
+        (["0.10000000000000001", "1.000000000000000056e-01"], "float"),  # a float with more digits than it needs
         (["true", "False", "TRUE"], "bool"),
         (["no", "yes"], "str"),
         (["1", "true"], "str"),
@@ -105,8 +116,8 @@ def column(tmp_path: Path, *cells: str) -> str:
         (["a", "1"], "str"),
         (["", "1"], "Annotated[int | None, NoneIfMissing]"),
         (["NA", "1.5", "null"], "Annotated[float | None, NoneIfMissing]"),
-        (["", "a"], "Annotated[str | None, NoneIfMissing]"),
-        (["", ""], "Annotated[str | None, NoneIfMissing]"),
+        (["", "a"], "Annotated[str | None, NoneIfEmpty]"),
+        (["", ""], "Annotated[str | None, NoneIfEmpty]"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value)[:20],
 )
@@ -114,20 +125,102 @@ def test_the_type_of_a_column(tmp_path: Path, cells: list[str], kind: str) -> No
     assert column(tmp_path, *cells) == kind
 
 
-def test_a_word_means_nothing_only_where_the_table_says_so(tmp_path: Path) -> None:
-    """NA is Namibia, unless numbers are missing by that name."""
-    countries = [{"country": "NA", "people": "3"}, {"country": "DE", "people": "84"}]
-    assert fields_of(write_csv(tmp_path / "a.csv", countries)) == ["country: str", "people: int"]
-    missing = [*countries, {"country": "FR", "people": "NA"}]
-    maybe = ["country: Annotated[str | None, NoneIfMissing]", "people: Annotated[int | None, NoneIfMissing]"]
-    assert fields_of(write_csv(tmp_path / "b.csv", missing)) == maybe
-    assert 'MISSING = {"NA"}' in module_of(tmp_path / "b.csv")
+COUNTRIES = [{"country": "NA", "people": "3"}, {"country": "DE", "people": "NA"}, {"country": "", "people": "1"}]
+
+
+def test_a_word_is_kept_whatever_it_means_between_numbers(tmp_path: Path) -> None:
+    """NA is Namibia."""
+    path = write_csv(tmp_path / "sample.csv", COUNTRIES)
+    countries = [record["country"] for record in accepted(path, COUNTRIES)]
+    assert countries == ["NA", "DE", None]
+    assert [record["people"] for record in accepted(path, COUNTRIES)] == [3, None, 1]
+
+
+@pytest.mark.parametrize("rows", [COUNTRIES, [{"country": "NA", "people": "3"}, {"country": "DE", "people": "84"}]])
+def test_the_model_says_how_to_make_a_word_mean_nothing(tmp_path: Path, rows: list[dict[str, str]]) -> None:
+    source = module_of(write_csv(tmp_path / "sample.csv", rows))
+    said = '    # "NA" is kept. None instead: Annotated[str | None, NoneIfMissing]\n'
+    head, found, tail = source.partition(said)
+    assert found
+    rest = "".join(tail.splitlines(keepends=True)[1:])
+    instead = found.partition("instead: ")[2]
+    with model_of(f"{head}    country: {instead}{rest}") as model:
+        assert model(country="NA", people="3").country is None
+        assert model(country="DE", people="3").country == "DE"
+    made = new_job(tmp_path / "sample.csv", None, tmp_path)
+    assert [note for note in made.notes if '"NA" in "country" is kept as text' in note] == list(made.notes)
+    assert len(made.notes) == 1
 
 
 def test_values_that_are_missing_become_none(tmp_path: Path) -> None:
     rows = [{"n": "1", "s": ""}, {"n": "-", "s": "-"}]
     path = write_csv(tmp_path / "sample.csv", rows)
-    assert accepted(path, rows) == [{"n": 1, "s": None}, {"n": None, "s": None}]
+    assert accepted(path, rows) == [{"n": 1, "s": None}, {"n": None, "s": "-"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("a.tsv", "last, first\tage\nLovelace, Ada\t36\n", ["last, first", "age"]),
+        ("a.tsv", "last, first\tage\nAda\t36\n", ["last, first", "age"]),
+        ("a.tsv", "a,b\n1,2\n", ["a", "b"]),
+        ("a.csv", "name;amount, EUR;c\nx;2,5;x\n", ["name", "amount, EUR", "c"]),
+        ("a.csv", "a,b|c\n1,2|3\n", ["a", "b|c"]),
+        ("a.csv", "a\tb\n1,5\t2\n", ["a", "b"]),
+        ("a.csv", '"x;y",b\n1;2,"3\n4"\n', ["x;y", "b"]),
+        ("a.csv", "note; free text\nhello\nx; y; z\nplain\n", ["note; free text"]),
+        ("a.csv", "note\nhello, world\nhello\n", ["note"]),
+        ("a.csv", "\ufeffa;b\n1;2\n", ["a", "b"]),
+        ("a.csv", "a;b\n" + "1;2\n" * 70_000, ["a", "b"]),  # more than is looked at, and cut in a record
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_the_delimiter_is_the_one_that_the_records_agree_with(
+    tmp_path: Path, name: str, text: str, columns: list[str]
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    sample = open_sample(tmp_path / name)
+    assert list(sample.columns) == columns
+    rows = [row for rows in sample.pieces() for row in rows]
+    assert len(rows) == text.replace('"3\n4"', "").count("\n") - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "note"),
+    [
+        ("a.csv", "1,2024-01-01,x\n2,2024-01-02,y\n", '^"1", "2024-01-01" in the header may be values; if the first '),
+        ("a.csv", "1.5,-3,10:00,2.5,a\n1,2,3,4,5\n", '^"1.5", "-3", "10:00" and others in the header may be values'),
+        ("a.csv", "note; text\na; b; c\nd\n", '^";" in the header separates no columns'),
+        ("a.json", '{"data": [{"a": 1}, {"a": 2}]}', "^it is one object, which is read as one record"),
+    ],
+)
+def test_what_may_be_meant_otherwise_is_said(tmp_path: Path, name: str, text: str, note: str) -> None:
+    (tmp_path / name).write_text(text)
+    made = new_job(tmp_path / name, None, tmp_path)
+    assert len(made.notes) == 1
+    assert re.search(note, made.notes[0])
+
+
+def test_the_command_says_it_on_stderr(tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", [{"1": "a", "b": "2"}])
+    done = manyhands("new", "job", "rows.csv", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.startswith('manyhands: rows.csv: "1" in the header may be values')
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout.startswith("rows is written")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the current folder cannot be removed")
+@pytest.mark.parametrize("into", [(), ("--into", "sub")])
+def test_a_current_folder_that_is_gone_is_told(tmp_path: Path, into: tuple[str, ...]) -> None:
+    path = write_csv(tmp_path / "rows.csv", [{"a": "1", "b": "2"}])
+    code = "import os, runpy; os.rmdir(os.getcwd()); runpy.run_module('manyhands', run_name='__main__')"
+    (tmp_path / "gone").mkdir()
+    command = [sys.executable, "-c", code, "new", "job", str(path), *into]
+    done = subprocess.run(command, check=False, cwd=tmp_path / "gone", capture_output=True, text=True)
+    where = into[1] if into else "."
+    message = f"cannot write into {where}: the current folder is no longer there; go to another one"
+    assert (done.returncode, done.stderr) == (2, f"manyhands: {message}\n")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +293,24 @@ def test_what_the_sample_did_not_have_is_not_dropped_unseen(tmp_path: Path) -> N
 
 # What is nearly something else, beside everything.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
-ODD_CELLS = ["", "NA", "-", "007", "1_0", "-0", "1e5", "1e999", "nan", "9" * 30, "2023-02-29", "24:00", "true", "12"]
+ODD_CELLS = [
+    "",
+    "NA",
+    "-",
+    "9007199254740993",
+    "0.1000000000000000001",
+    "007",
+    "1_0",
+    "-0",
+    "1e5",
+    "1e999",
+    "nan",
+    "9" * 30,
+    "2023-02-29",
+    "24:00",
+    "true",
+    "12",
+]
 CELL = st.one_of(
     st.sampled_from(ODD_CELLS),
     TEXT,
@@ -273,7 +383,8 @@ def test_a_job_for_the_flights(tmp_path: Path) -> None:
     assert made.read == "11,613 records of flights.csv"
     job = (made.folder / "job.toml").read_text()
     assert f"path = {json.dumps(os.path.realpath(EXAMPLE))}" in job
-    assert "    tailnum: Annotated[str | None, NoneIfMissing]\n" in (made.folder / "models.py").read_text()
+    assert '    # "NA" is kept. None instead: ' in (made.folder / "models.py").read_text()
+    assert [note.partition(" is kept")[0] for note in made.notes] == ['"NA" in "tailnum"']
     done = manyhands("run", "flights/job.toml", "--strict", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "output.jsonl" in files(made.folder)
@@ -302,16 +413,20 @@ def test_only_the_first_records_are_read(tmp_path: Path, monkeypatch: pytest.Mon
         ("a.csv", b"", "a.csv is empty"),
         ("a.csv", b"a,b\n", "holds no records, only a header"),
         ("a.csv", b"\x89PNG\0\0", "is no text in UTF-8"),
-        ("a.csv", b"caf\xe9,b\n1,2\n", "its header is not valid utf-8"),
-        ("a.csv", b"a,b\n1,2\n\xe9,2\n", "line 3: not valid utf-8"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16"), "if it is text in UTF-16, convert it, for example by iconv -f utf-16"),
+        ("a.csv", b"caf\xe9,b\n1,2\n", "its header is not valid utf-8; convert .*iconv -f latin1 .*names its encoding"),
+        ("a.csv", b"a,b\n1,2\n\xe9,2\n", "line 3: not valid utf-8; convert .*iconv -f latin1 .*names its encoding"),
+        ("a.jsonl", b'{"a": "\xe9"}\n', "line 1: Invalid JSON.*; convert the file to UTF-8, .*-t utf-8$"),
+        ("a.csv", b"a,b\n1,2\n1,2\n1,2,3\n", "line 4: the header has 2 columns, this record 3"),
         ("a.csv", b"a,b\n1,2\n\n3\n", "line 4: the header has 2 columns, this record 1"),
         ("a.csv", b'a,b\n1,"2\n', "line 2: the input ends inside a quoted field"),
-        ("a.csv", b"a,b,a\n1,2,3\n", "the header names 'a' more than once"),
+        ("a.csv", b"a,b,a\n1,2,3\n", "the header names 'a' more than once; give each column another name"),
         ("a.csv.gz", b"a,b\n1,2\n", "Not a gzipped file"),
         ("a.json", b"[]", "holds no records"),
         ("a.json", b"[1, 2]", "a record must be an object, not int"),
         ("a.json", b'"x"', 'an array must begin with "\\["'),
         ("a.json", b'[{"a": 1},', "character 10: Expecting value"),
+        ("a.json", b'{\n  "a": 1\n}\n', "line 1: Invalid JSON.*; each record must be on a line of its own"),
         ("a.jsonl", b'{"a": 1}\n[2]\n', "line 2: a record must be an object, not list"),
         ("a.jsonl", b'{"a": 1}\n{oops\n', "line 2: Invalid JSON"),
         ("a.jsonl", json.dumps({f"k{n}": 1 for n in range(1001)}).encode(), "more than 1000 different keys"),
@@ -359,8 +474,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 def test_models_are_formatted(tmp_path: Path) -> None:
     long = "a long name of a column, which hardly fits in a line with all that stands there " * 2
     rows = [
-        {"Some text": "x", long[:60]: "", long: "NA", "n": "NA"},
-        {"Some text": "y", long[:60]: "", long: "1", "n": "1"},
+        {"Some text": "x", long[:60]: "", long: "NA", "n": "NA", "d": "9007199254740993", "t": "2024-01-01", "w": "NA"},
+        {"Some text": "y", long[:60]: "", long: "1", "n": "1", "d": "0.5", "t": "2024-01-01", "w": "DE"},
     ]
     (tmp_path / "models.py").write_text(module_of(write_csv(tmp_path / "rows.csv", rows)))
     command = ["ruff", "format", "--isolated", "--no-cache", "--diff", "models.py"]

@@ -57,6 +57,20 @@ BAD = [
     INPUT + "[run]\nrecord_timeout = 0\n",
     INPUT + "[run]\ncrash_retries = -1\n",
     INPUT + "[run]\nordered = 'yes please'\n",
+    INPUT + "[run]\nordered = 1\n",
+    INPUT + "[run]\ncrash_retries = true\n",
+    INPUT + "[run]\nchunk_timeout = '1'\n",
+    INPUT + "limit = true\n",
+    INPUT + "skip_rows = '1'\n",
+    "[input]\nadapter = 'jsonl'\npath = 'a'\nlimit = true\n",
+    "[input]\nadapter = 'python'\niterable = 'builtins:license'\nlimit = '1'\n",
+    INPUT + "[hooks]\nmax_chunk_size = true\n",
+    INPUT + "[executor]\nchunksize = true\n",
+    INPUT + "[executor]\nuse_batch_validation = '1'\n",
+    *(
+        INPUT + f"[executor]\nname = '{name}'\nmax_workers = true\n"
+        for name in ("threads", "asyncio", "multiprocessing")
+    ),
 ]
 
 NESTED = """

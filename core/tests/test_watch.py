@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manyhands import IterableInputAdapter, Pipe, RunOptions
-from manyhands.chunks import Chunk, ChunkKind
+from manyhands.chunks import Chunk, ChunkKind, ChunkResult
 from manyhands.driver import watch
 from manyhands.driver.blame import Budget, Verdict, judge_timeout
 from manyhands.driver.ledger import Attempt
@@ -160,10 +161,42 @@ def test_between_two_records_only_the_chunk_is_timed(monkeypatch: pytest.MonkeyP
     assert watched.late_after(1.1) == [("a", [(0, 100)], "unknown", "chunk_timeout")]
 
 
-def test_where_no_progress_is_told_a_chunk_is_timed_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = Watched(monkeypatch, tells=False, record_timeout=0.5, chunk_timeout=1.0)
+def blind(monkeypatch: pytest.MonkeyPatch, count: int = 1) -> tuple[Watched, list[Future[ChunkResult]]]:
+    """An executor that does not tell where its workers are, with so many chunks, each of which may take a second."""
+    watched, futures = (
+        Watched(monkeypatch, tells=False, chunk_timeout=1.0),
+        [Future[ChunkResult]() for _ in range(count)],
+    )
+    running: Any = {future: attempt() for future in futures}
+    watched.running = running
+    return watched, futures
+
+
+def test_where_no_progress_is_told_a_chunk_is_timed_from_its_submission(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, (future,) = blind(monkeypatch)
     assert watched.late_after(0.0) == watched.late_after(0.9) == []
-    assert watched.late_after(0.2) == [("a", [(0, 100)], "unknown", "chunk_timeout")]
+    assert watched.late_after(0.2) == [(future, [(0, 100)], "unknown", "chunk_timeout")]
+
+
+def test_where_futures_tell_what_has_begun_a_chunk_is_timed_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, (first, second) = blind(monkeypatch, 2)
+    first.set_running_or_notify_cancel()
+    assert watched.late_after(0.0) == watched.late_after(0.9) == []
+    assert watched.late_after(0.2) == [(first, [(0, 100)], "unknown", "chunk_timeout")]
+    del watched.running[first]  # type: ignore[arg-type]  # futures are names elsewhere
+    assert watched.late_after(50.0) == []
+    second.set_running_or_notify_cancel()
+    assert watched.late_after(0.1) == watched.late_after(0.9) == []
+    assert watched.late_after(0.2) == [(second, [(0, 100)], "unknown", "chunk_timeout")]
+
+
+def test_a_future_that_is_seen_running_once_does_not_tell_when_others_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some executors let it run as they give it its result, and not before."""
+    watched, (first, second) = blind(monkeypatch, 2)
+    first.set_running_or_notify_cancel()
+    assert watched.late_after(0.0) == []
+    del watched.running[first]  # type: ignore[arg-type]  # as above
+    assert watched.late_after(1.1) == [(second, [(0, 100)], "unknown", "chunk_timeout")]
 
 
 def test_each_chunk_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +232,13 @@ def test_an_executor_that_runs_records_in_the_thread_that_would_look_is_refused(
         Pipe(IterableInputAdapter([]), executor=executor, options=RunOptions(**options)).run()  # type: ignore[arg-type]
     check_limits(executor, RunOptions(timeout_retries=3))
     check_limits(ScriptedExecutor(), RunOptions(**options))  # type: ignore[arg-type]
+
+
+def test_an_executor_that_cannot_tell_the_record_is_refused_a_limit_for_records() -> None:
+    executor = ScriptedExecutor(progress=False)
+    with pytest.raises(OptionsError, match=r"record_timeout needs a backend that reports progress.* use chunk_timeout"):
+        check_limits(executor, RunOptions(record_timeout=1.0, chunk_timeout=5.0))
+    check_limits(executor, RunOptions(chunk_timeout=5.0, timeout_retries=1))
 
 
 @pytest.mark.parametrize("name", ["record_timeout", "chunk_timeout"])

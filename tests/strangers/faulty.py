@@ -1,6 +1,7 @@
 """A backend that a stranger wrote, with one of ten mistakes, or with none."""
 
 import multiprocessing
+import os
 import pickle
 import signal
 import subprocess
@@ -43,7 +44,7 @@ Fault = Literal[
     "packs wrongly",
 ]  # the tenth is a backend of its own, for what it claims stands in its description
 
-SPAWN = multiprocessing.get_context("spawn")
+SERVED = multiprocessing.get_context("forkserver")
 HONEST = Capabilities(concurrent=True, crosses_process=True)
 BOASTING = replace(HONEST, can_kill=True)
 GRACE_SECONDS = 1.0
@@ -62,18 +63,13 @@ class FaultyExecutor(BaseExecutor):
 
     def __init__(self, *args, max_workers=2, fault=None, **options):
         super().__init__(*args, **options)
-        self.max_workers, self.fault, self._lock, self._threads, self._tasks = max_workers, fault, Lock(), [], None
+        self.max_workers, self.fault, self._lock, self._runs = max_workers, fault, Lock(), False
 
     def start(self, context):
         self._job, self._tasks, self._ready, self._errors = context.dumps(), SimpleQueue(), SimpleQueue(), []
-        self._context, self._folder, self._workers, self._kept, self._open = (
-            context,
-            TemporaryDirectory(),
-            set(),
-            None,
-            0,
-        )
-        self._closing, self._threads = False, [Thread(target=self._employ) for _ in range(self.max_workers)]
+        self._context, self._folder, self._workers = context, TemporaryDirectory(), set()
+        self._kept, self._open, self._runs, self._closing = None, 0, True, False
+        self._threads = [Thread(target=self._employ) for _ in range(self.max_workers)]
         self._hands = len(self._threads)
         for thread in self._threads:
             thread.start()
@@ -89,7 +85,7 @@ class FaultyExecutor(BaseExecutor):
             raise errors[0]
 
     def submit(self, chunk):
-        if self._tasks is None:
+        if not self._runs:
             raise ProtocolError("submit() before start()")
         future = Future()
         with self._lock:
@@ -104,7 +100,7 @@ class FaultyExecutor(BaseExecutor):
         return 2 * self.max_workers  # one runs, one waits
 
     def shutdown(self, *, cancel=False):
-        if self._tasks is None:
+        if not self._runs:
             return
         for future in self._drained() if cancel else ():
             hand_back(future)
@@ -114,10 +110,9 @@ class FaultyExecutor(BaseExecutor):
             Path(self._folder.name, "stop").touch()
         if self.fault != "leaves early":
             self._join(GRACE_SECONDS if cancel else None)
-            self._folder.cleanup()
         if self.fault == "leaks a process":
             LEAKED.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))  # ends with us
-        self._tasks = None
+        self._runs = False
         for error in self._errors:
             raise error
 
@@ -137,11 +132,13 @@ class FaultyExecutor(BaseExecutor):
         with self._lock:
             self._hands -= 1
         self._fail_if_deserted()
+        if not self._hands:
+            self._folder.cleanup()
 
     def _live(self):
         """A worker's life; whether another is to take its place."""
-        pipe, theirs = SPAWN.Pipe()
-        process = SPAWN.Process(target=serve, args=(theirs, self._job, self.fault, self._folder.name))
+        pipe, theirs = SERVED.Pipe()
+        process = SERVED.Process(target=serve, args=(theirs, self._job, self.fault, self._folder.name))
         process.start()
         theirs.close()
         self._workers.add(process)
@@ -264,10 +261,11 @@ def set_up(job, fault, folder):
 
 def share(store, path):
     """All have the store of the first one."""
-    if path.exists():
-        dict.update(store, pickle.loads(path.read_bytes()))
-    else:
-        path.write_bytes(pickle.dumps(dict(store)))
+    mine = path.with_name(f"store {os.getpid()}")
+    mine.write_bytes(pickle.dumps(dict(store)))
+    with suppress(FileExistsError):
+        path.hardlink_to(mine)
+    dict.update(store, pickle.loads(path.read_bytes()))
 
 
 def answer_to(chunk, context, fault):

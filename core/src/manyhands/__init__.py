@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from manyhands.report import RunStatus as RunStatus
     from manyhands.worker.context import WorkerContext as WorkerContext
     from manyhands.worker.pipeline import process_chunk_on_worker as process_chunk_on_worker
+    from manyhands.worker.remote import RemoteWorker as RemoteWorker
+    from manyhands.worker.transport import dump_chunk as dump_chunk
+    from manyhands.worker.transport import load_result as load_result
 
 _HOMES = {
     "adapters.base": ("BaseInputAdapter", "BaseOutputAdapter"),
@@ -78,6 +81,8 @@ _HOMES = {
     "report": ("FlowReport", "RunStatus"),
     "worker.context": ("WorkerContext",),
     "worker.pipeline": ("process_chunk_on_worker",),
+    "worker.remote": ("RemoteWorker",),
+    "worker.transport": ("dump_chunk", "load_result"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -63,6 +63,9 @@ class Progress:
 class Executor(Protocol):
     """A place where chunks run, for one pipe at a time. Knows nothing of files, order or retries.
 
+    The driver calls it from one thread. `start` and `shutdown` may take as long as the job's `setup` and `teardown`;
+    the others return at once.
+
     The driver also reads, where an executor has them, the attributes `schema_model`, `chunksize`, `compression` and
     `use_batch_validation` and the method `chunksize_for` that `BaseExecutor` documents, `concurrency` (how many calls
     of async hooks may overlap on one worker, by default 1), `loop` (an event loop that must be free while the pipe
@@ -74,35 +77,61 @@ class Executor(Protocol):
     def start(self, context: WorkerContext) -> None:
         """Start the workers; return when one has passed its hooks' `setup`.
 
+        While it waits it should look at `context.cancelled`, and return or raise `RunAborted` once that is set, or a
+        `setup` that hangs could not be aborted. `shutdown` is called in any case, and then it can be started again.
+
         Raises:
+            UnpicklableError: something of the job cannot travel, as `WorkerContext.dumps` says.
             WorkerInitError: no worker could start.
         """
 
     def submit(self, chunk: Chunk) -> Future[ChunkResult]:
-        """Run a chunk.
+        """Hand a chunk over.
 
-        The future fails with `WorkerLost` only if the chunk had begun. A backend that lost a chunk before it
-        began cancels the future: the driver submits it again and blames nobody.
+        The future fails with `WorkerLost` only if the chunk had begun. A chunk that was lost before may be given to
+        another worker; one that had begun may not, because it is the driver that counts the attempts. A backend that
+        cannot run it elsewhere cancels the future: the driver submits it again and blames nobody. When no worker is
+        left and none can be started, each future fails with `ExecutorBroken`.
+
+        A future should be `running` from when its chunk begins (see `Future.set_running_or_notify_cancel`), where that
+        is known: without progress it is all that tells a chunk that waits from one that hangs. From then on it cannot
+        be cancelled. A chunk whose future somebody has cancelled before is not run.
+
+        Raises:
+            ProtocolError: it is called before `start` or after `shutdown`. The future may fail with it instead.
         """
 
     def shutdown(self, *, cancel: bool = False) -> None:
         """Run the hooks' `teardown` and end all workers. Idempotent; leaves no process, thread, file or segment.
 
+        Without `cancel` every chunk is run before that. It should look at `context.cancelled` while it waits, and go
+        on as with `cancel` once that is set.
+
         Args:
-            cancel: do not wait for chunks that have not begun.
+            cancel: cancel the futures of chunks that have not begun, and wait for nothing that may never end: what has
+                begun gets a moment (a second or so), and a worker that is still stuck then is killed, or where that
+                cannot be, left to itself. So are a `setup` and a `teardown` that do not end. What is killed has no
+                `teardown`.
 
         Raises:
-            TeardownError: a hook's teardown failed; everything has been ended all the same.
+            TeardownError: a hook's teardown failed, or its worker died in it; everything has been ended all the same.
         """
 
     def slots(self) -> int:
-        """Chunks worth having in flight now; may change while the executor runs."""
+        """Chunks worth having in flight now; may change while the executor runs.
+
+        Those that run, those that wait so that no worker is ever idle, and those on workers that are stuck and cannot
+        be killed.
+        """
 
     def progress(self, future: Future[ChunkResult]) -> Progress | None:
         """Stage and records under way; None: not begun, or not known."""
 
     def evict(self, future: Future[ChunkResult]) -> bool:
         """Take the worker off this chunk and put another in its place.
+
+        Of a chunk that has not begun there is nothing to kill: its future is cancelled, at least where nothing tells
+        the driver that it waits. For one that is done there is nothing to do.
 
         Returns:
             True: what ran it is killed, and its future fails with `WorkerLost` unless it was done before. False: it
@@ -117,7 +146,8 @@ class BaseExecutor(ABC):
         schema_model: the schema, where it is given to the executor rather than to the pipe.
         chunksize: records in a chunk, honoured to the letter; None: raw blocks of about 256 KiB, or 1000 records.
         use_batch_validation: validate a chunk by one call; see `manyhands.worker.plan`.
-        compression: `"lz4"` for backends whose chunks cross processes.
+        compression: `"lz4"` for backends whose chunks cross processes. There is nothing to be done for it: the driver
+            compresses payloads, `manyhands.worker.transport` results.
 
     Raises:
         OptionsError: a value is not one of these.

@@ -710,7 +710,7 @@ def test_a_chunk_whose_calls_overlap_has_a_time_too(concurrency: int) -> None:
             await asyncio.Event().wait()
 
     executor = AsyncIOExecutor(concurrency=concurrency)
-    report, _, errors = run(executor, 5, Awaits(wait), options=RunOptions(chunk_timeout=0.1))
+    report, _, errors = run(executor, 5, Awaits(wait), options=RunOptions(chunk_timeout=0.5))
     assert (report.ok, [error["position"] for error in errors]) == (4, [3])
     assert "in stage pre" in errors[0]["errors"][0]["message"]
 
@@ -723,7 +723,7 @@ def test_a_call_that_does_not_let_itself_be_cancelled_is_left_behind(caplog: pyt
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
 
-    report, _, _ = run(AsyncIOExecutor(), 5, Awaits(go_on), options=RunOptions(chunk_timeout=0.1))
+    report, _, _ = run(AsyncIOExecutor(), 5, Awaits(go_on), options=RunOptions(chunk_timeout=0.5))
     assert (report.ok, report.dead) == (4, 1)
     assert "left behind" in caplog.text
     free.set()

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -35,7 +36,9 @@ from manyhands.config.build import build_pipe
 from manyhands.config.load import load_job
 from manyhands.errors import OptionsError, ProtocolError, UnpicklableError, WorkerInitError
 from manyhands.processes.launch import StartMethod
+from manyhands.processes.owner import Owner, owner_of
 from manyhands_multiprocessing import MultiProcessingExecutor
+from manyhands_multiprocessing.board import Board
 from manyhands_sync import SyncFifoExecutor
 
 from .deeds import Acts, Adds, Discovers, Measures, Plain, Surrounded, Values
@@ -347,3 +350,20 @@ def test_the_folder_and_the_environment_are_those_of_the_program(
     monkeypatch.setenv("MANYHANDS_TEST_WORD", "zwölf")
     ran = run(rows(1), pre=[Measures()], max_workers=1)
     assert ran.output[0]["metadata"] == {"folder": str(tmp_path), "word": "zwölf"}
+
+
+def test_without_anonymous_memory_the_file_that_stands_for_it_says_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    prefixes: list[str] = []
+    make = tempfile.mkstemp
+
+    def mkstemp(*, prefix: str) -> tuple[int, str]:
+        prefixes.append(prefix)
+        return make(prefix=prefix)
+
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    board = Board.create(2)
+    board.begin(1, 5)
+    assert board.begun_by(1) == 5
+    board.close()
+    assert [owner_of(f"{prefix}x") for prefix in prefixes] == [Owner.this()]

@@ -1,8 +1,6 @@
-"""What manyhands sees of this distribution."""
-
 from manyhands import Backend, Capabilities, ProcessExecutorOptions, hookimpl
 
-CAPABILITIES = Capabilities(concurrent=True, crosses_process=True, can_kill=True, reports_progress=True)
+CAPABILITIES = Capabilities(concurrent=True, crosses_process=True, can_kill=True)
 
 
 class LokyOptions(ProcessExecutorOptions):
@@ -11,5 +9,4 @@ class LokyOptions(ProcessExecutorOptions):
 
 @hookimpl
 def manyhands_backends():
-    load = "tests.strangers.loky_backend.executor:LokyExecutor"
-    return [Backend("loky", "executor", load, options=LokyOptions, capabilities=CAPABILITIES)]
+    return [Backend("loky", "executor", f"{__package__}.executor:LokyExecutor", LokyOptions, CAPABILITIES)]

@@ -76,8 +76,8 @@ class CSVInputAdapter(BaseInputAdapter):
     escapechar: OneCharacter | None = None
     encoding: str = "utf-8"
     fieldnames: Columns | None = None
-    skip_rows: Annotated[int, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=0)] | None = None
+    skip_rows: Annotated[int, Field(ge=0, strict=True)] = 0
+    limit: Annotated[int, Field(ge=0, strict=True)] | None = None
 
     @field_validator("quotechar", "escapechar")
     @classmethod

@@ -161,10 +161,10 @@ class OutputFile:
             self.path = Path(os.path.realpath(path))
             if self.path.exists() and not self.path.is_file():
                 raise OutputError(f"cannot write {path}: it is not a regular file")
-            self.partial: Path = self.path.with_name(f"{self.path.name}.partial")
+            self.partial: Path = partial_name(self.path)
             found = _open_aside(self.partial)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise OutputError(f"cannot write {path}: {_reason(error, self.path.parent)}") from error
+            raise OutputError(f"cannot write {path}: {_reason(error, self.path)}") from error
         if found is None:
             raise OutputError(f"cannot write {path}: another run is writing it")
         self._raw = found
@@ -327,6 +327,24 @@ def copy_bytes(source: int, target: int) -> None:
             view = view[os.write(target, view) :]
 
 
+def partial_name(path: Path) -> Path:
+    """What an output is called until it is complete."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def obstacle(partial: Path) -> str | None:
+    """Why what is at a partial name keeps a run from writing there; None: it does not, or nothing is there."""
+    try:
+        found = partial.lstat()
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return None
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        return f"{partial} is no regular file of its own; move or remove it"
+    if not os.access(partial, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        return f"{partial} may not be read and written; remove it"
+    return None
+
+
 def _open_aside(partial: Path) -> IO[bytes] | None:
     """The file, empty and locked; None if another run has it."""
     # A link in its place would have us write into what it leads to.
@@ -338,7 +356,7 @@ def _open_aside(partial: Path) -> IO[bytes] | None:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             file.close()
-            raise OSError(errno.ELOOP, f"{partial} is no regular file of its own; remove it")
+            raise OSError(errno.ELOOP, f"{partial} is no regular file of its own; move or remove it")
         if not _lock(file.fileno()):
             file.close()
             return None
@@ -377,9 +395,11 @@ def _words(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _reason(error: OSError | ValueError, folder: Path) -> str:
+def _reason(error: OSError | ValueError, path: Path) -> str:
+    folder = path.parent
     if isinstance(error, FileNotFoundError):
-        return f"the folder {folder} does not exist; create it first"
+        is_there = os.path.isdir(folder)  # noqa: PTH112  # of a folder that may not be looked into pathlib raises
+        return f"{folder} takes no files" if is_there else f"the folder {folder} does not exist; create it first"
     if isinstance(error, PermissionError) and folder.is_dir() and not folder.stat().st_mode & stat.S_IWUSR:
         return f"the folder {folder} is read-only"
-    return _words(error)
+    return obstacle(partial_name(path)) or _words(error)

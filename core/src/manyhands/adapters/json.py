@@ -45,8 +45,8 @@ class JSONInputAdapter(BaseInputAdapter):
 
     path: Path = Field()  # required, though the base class has a default
     format: Format | None = None
-    skip_rows: Annotated[int, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=0)] | None = None
+    skip_rows: Annotated[int, Field(ge=0, strict=True)] = 0
+    limit: Annotated[int, Field(ge=0, strict=True)] | None = None
 
     def open(self) -> Source:
         """Open the file.

@@ -42,7 +42,7 @@ def _show(found: Sequence[Finding]) -> None:
             rows.append(("", "", "", each.remedy))
     print_columns(rows)
     levels = Counter(each.level for each in found)
-    print(f"{levels['error']} errors, {levels['warning']} warnings")
+    print(", ".join(f"{levels[level]} {level}{'' if levels[level] == 1 else 's'}" for level in ("error", "warning")))
 
 
 def _is_agreed(found: Sequence[Finding]) -> bool:
@@ -50,4 +50,7 @@ def _is_agreed(found: Sequence[Finding]) -> bool:
     left = [each for each in found if each.check == "leftovers" and each.level == "warning"]
     if not (left and sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    return typer.confirm(f"Remove what dead runs have left ({len(left)})?")
+    try:
+        return typer.confirm(f"Remove what dead runs have left ({len(left)})?")
+    except typer.Abort:
+        raise KeyboardInterrupt from None

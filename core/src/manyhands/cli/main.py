@@ -1,7 +1,7 @@
-"""The commands, and how an error becomes one message and an exit code.
+"""Calls a command; how each way to end becomes one message and an exit code.
 
 0  finished, every record accounted for
-1  the run failed or was aborted
+1  the run failed or was aborted; or the command was interrupted, or could not print
 2  the job, the command line or the installation is wrong: nothing ran
 3  finished, but records are dead; with --strict also when any was rejected
 """
@@ -10,142 +10,77 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
+from contextlib import suppress
+from typing import Final
 
-import typer
+from manyhands.cli.streams import open_streams, silence
 
-from manyhands._version import __version__
-from manyhands.cli.new import new
-
-app: typer.Typer = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Write a record pipeline once; choose by name whose hands do it.",
-)
-app.add_typer(new, name="new")
-
-JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (TOML).")]
-ExecutorName = Annotated[
-    str | None, typer.Option("--executor", metavar="NAME", help="Another backend than the job names.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Replace a value of the job. May be given several times."),
-]
+_INTERRUPTED: Final = 130
+"""What typer makes of ^C, without a word."""
 
 
 def main() -> None:
     """Entry point of the `manyhands` command."""
+    with open_streams():
+        try:
+            code = _call()
+        except KeyboardInterrupt:
+            code = _complain("interrupted", 1)
+    sys.exit(code)
+
+
+def _call() -> int | str | None:
+    """The command's exit code, when all that it printed is written."""
     from manyhands.errors import ManyhandsError, UsageError
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: any file name can be shown on any terminal
     try:
-        app()
+        return _flushed(_run())
     except UsageError as error:
-        _complain(error)
-        sys.exit(2)
+        return _complain(error, 2)
     except ManyhandsError as error:
-        _complain(error)
-        sys.exit(1)
+        return _complain(error, 1)
+    except OSError as error:
+        if not _cannot_print():
+            raise
+        return _complain(f"cannot write to the standard output: {error.strerror}", 1)
 
 
-def _complain(error: Exception) -> None:
-    print(f"manyhands: {error}", file=sys.stderr)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    from manyhands.errors import RunAborted
+def _run() -> int | str | None:
+    # Imported here, where ^C is caught: it takes long enough for that.
+    from manyhands.cli.commands import app
 
     try:
-        yield
-    except KeyboardInterrupt:  # typer would exit with 130 and say nothing
-        raise RunAborted("interrupted") from None
+        app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            raise KeyboardInterrupt from None
+        return end.code
+    return 0
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        print(f"manyhands {__version__}")
-        raise typer.Exit
+def _flushed(code: int | str | None) -> int | str | None:
+    """The code, when all that was printed is written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads it any more
+        silence(sys.stdout)
+        return 1
+    return code
 
 
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    pass
+def _cannot_print() -> bool:
+    """Whether standard output is what failed: then it fails again."""
+    try:
+        print(flush=True)
+    except OSError:
+        silence(sys.stdout)
+        return True
+    return False
 
 
-@app.command()
-def run(
-    job: JobFile,
-    *,
-    executor: ExecutorName = None,
-    settings: Settings = None,
-    progress: Annotated[str, typer.Option(metavar="STYLE", help="auto, rich, plain, json or none.")] = "auto",
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the final report to this file, as JSON.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when any record was rejected.")] = False,
-) -> None:
-    """Run a job."""
-    with _interruptible():
-        from manyhands.cli.run import run_job
-
-        code = run_job(
-            job, executor=executor, settings=settings or [], progress=progress, report_file=report, strict=strict
-        )
-    raise typer.Exit(code)
-
-
-@app.command()
-def check(job: JobFile, executor: ExecutorName = None, settings: Settings = None) -> None:
-    """Say what a job would run, and import everything it needs."""
-    with _interruptible():
-        from manyhands.cli.check import check_job
-
-        check_job(job, executor=executor, settings=settings or [])
-
-
-@app.command()
-def backends(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for machines.")] = False,
-) -> None:
-    """List the installed backends."""
-    from manyhands.cli.backends import list_backends
-
-    list_backends(as_json=as_json)
-
-
-@app.command()
-def doctor(
-    job: Annotated[Path | None, typer.Argument(metavar="JOB", help="A job file to look at as well.")] = None,
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list of objects, for machines.")] = False,
-    fix: Annotated[bool, typer.Option("--fix", help="Remove what dead runs have left, without asking.")] = False,
-) -> None:
-    """Look for what is wrong with the installation, and say the line that puts it right.
-
-    Exit code 0: no error, though there may be warnings. 2: the installation or the job is wrong.
-    """
-    with _interruptible():
-        from manyhands.cli.doctor import run_doctor
-
-        code = run_doctor(job, as_json=as_json, fix=fix)
-    raise typer.Exit(code)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of job files, for editors: with the backends that are installed and their options."""
-    from manyhands.cli.schema import print_schema
-
-    print_schema()
+def _complain(what: object, code: int) -> int:
+    with suppress(OSError):  # nobody can be told
+        print(f"manyhands: {what}", file=sys.stderr)
+    return code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,8 @@ def job(
     from manyhands.scaffold.job import new_job
 
     made = new_job(sample, name, into)
+    for note in made.notes:
+        print(f"manyhands: {sample}: {note}", file=sys.stderr)
     print(f"{made.folder} is written; its model is made of {made.read}. Go on with")
     for command in ("check", "run"):
         print(f"  manyhands {command} {shlex.quote(str(made.folder / 'job.toml'))}")

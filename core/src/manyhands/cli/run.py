@@ -14,8 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from manyhands.adapters.files import OutputFile, check_overlap
+from manyhands.adapters.files import OutputFile, check_overlap, partial_name
 from manyhands.cli.display import Display, make_display
+from manyhands.cli.streams import silence
 from manyhands.config.build import build_pipe, build_run
 from manyhands.config.job import Job
 from manyhands.config.load import load_job
@@ -170,14 +171,7 @@ def _show(show: Callable[[], None]) -> None:
             try:
                 stream.flush()
             except OSError:
-                _silence(stream.fileno())
-
-
-def _silence(descriptor: int) -> None:
-    """Send what is and will be printed there to nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+                silence(stream)
 
 
 def _leave() -> NoReturn:
@@ -204,8 +198,7 @@ def _notes(pipe: Pipe, report: FlowReport) -> Iterator[str]:
 
 
 def _where(name: str, path: Path, *, published: bool) -> Iterator[str]:
-    real = Path(os.path.realpath(path))
-    partial = real.with_name(f"{real.name}.partial")
+    partial = partial_name(Path(os.path.realpath(path)))
     if published:
         yield f"{name}: {_short(path)}"
     elif partial.exists() and partial.stat().st_size:
@@ -216,7 +209,7 @@ def _short(path: Path) -> str:
     """The path from where the person is, if that is shorter."""
     try:
         return min(os.path.relpath(path), str(path), key=len)
-    except ValueError:  # another drive
+    except (ValueError, OSError):  # another drive, or a current folder that has been removed
         return str(path)
 
 

@@ -41,8 +41,8 @@ class _IterableOptions(_NoOptions):
     """
 
     iterable: Annotated[Any, WithJsonSchema({"type": "string", "pattern": REFERENCE})]
-    skip_rows: Annotated[int, Field(ge=0)] = 0
-    limit: Annotated[int, Field(ge=0)] | None = None
+    skip_rows: Annotated[int, Field(ge=0, strict=True)] = 0
+    limit: Annotated[int, Field(ge=0, strict=True)] | None = None
 
 
 OPTIONS: Final[Mapping[type[Any], type[BaseModel]]] = {

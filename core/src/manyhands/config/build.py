@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter
+from manyhands.adapters.files import obstacle, partial_name
 from manyhands.config.adapters import INPUTS, OPTIONS, OUTPUTS
 from manyhands.config.job import AdapterTable, Job
 from manyhands.config.load import allowed, explain
@@ -225,6 +226,8 @@ def _check_output(path: Path) -> None:
         raise UsageError(f"cannot write {path}: the folder {folder} is read-only")
     if path.exists() and not path.is_file():
         raise UsageError(f"cannot write {path}: it is not a regular file")
+    if (reason := obstacle(partial_name(Path(os.path.realpath(path))))) is not None:
+        raise UsageError(f"cannot write {path}: {reason}")
 
 
 def _near(name: str, names: list[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 REFERENCE: Final = r"^[\w.]+:[\w.]+$"
 """What `module:attribute` looks like."""
@@ -66,7 +66,7 @@ class HooksTable(_Table):
 
     pre: tuple[Reference, ...] = ()
     post: tuple[Reference, ...] = ()
-    max_chunk_size: Annotated[int, Field(ge=1)] | None = None
+    max_chunk_size: Annotated[int, Field(ge=1, strict=True)] | None = None
 
 
 class ExecutorTable(BaseModel):
@@ -117,12 +117,12 @@ class RunTable(_Table):
         timeout_retries: how often a record that took too long is tried again.
     """
 
-    ordered: bool = True
-    crash_retries: Annotated[int, Field(ge=0)] = 1
-    error_retries: Annotated[int, Field(ge=0)] = 0
-    record_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    chunk_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    timeout_retries: Annotated[int, Field(ge=0)] = 0
+    ordered: StrictBool = True
+    crash_retries: Annotated[int, Field(ge=0, strict=True)] = 1
+    error_retries: Annotated[int, Field(ge=0, strict=True)] = 0
+    record_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = None
+    chunk_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] | None = None
+    timeout_retries: Annotated[int, Field(ge=0, strict=True)] = 0
 
 
 class Job(_Table):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from manyhands.doctor.finding import Finding, Level
 from manyhands.doctor.jobfile import read_job
 from manyhands.doctor.remedies import edit, shell
-from manyhands.plugins.registry import _entry_points
+from manyhands.plugins.registry import backend_points
 
 _SECONDS: Final = 3.0
 """How long a connection, with the look-up of its name, may take."""
@@ -57,7 +57,7 @@ class _Address:
 
 def check(job: Path | None) -> Iterator[Finding]:
     """Connect to every address; says nothing where there is none."""
-    installed = {point.name for point in _entry_points()}
+    installed = {point.name for point in backend_points()}
     for name, system in _SYSTEMS.items():
         if text := os.environ.get(system.variable):
             level: Level = "error" if name in installed else "warning"

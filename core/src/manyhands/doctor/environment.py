@@ -20,7 +20,8 @@ from manyhands._version import __version__
 from manyhands.doctor.cgroup import cpu_limit, memory_limit
 from manyhands.doctor.finding import Finding
 from manyhands.doctor.remedies import pip
-from manyhands.doctor.requirements import CORE, requirements_of_core, unmet, version_of
+from manyhands.doctor.requirements import CORE, requirements_of_core, unmet
+from manyhands.plugins.distributions import installable, version_of
 
 _LITTLE: Final = 256 << 20
 """Bytes of free disk below which a warning is due."""
@@ -34,7 +35,7 @@ def check(job: Path | None) -> Iterator[Finding]:  # noqa: ARG001  # all checks 
     yield from _core()
     yield from _command()
     yield from _temporary()
-    yield from _room("current folder", str(Path.cwd()), "du -xsh -- * | sort -h")
+    yield from _current()
     yield _ok("machine", _machine())
 
 
@@ -43,7 +44,8 @@ def _python() -> Iterator[Finding]:
     words = f"{platform.python_implementation()} {version}, {platform.system()} {platform.machine()}"
     wanted = _metadata_of_core("Requires-Python")
     if not SpecifierSet(wanted).contains(version, prereleases=True):
-        yield _error("python", f"{words}: {CORE} {__version__} requires {wanted}", pip("install", "--upgrade", CORE))
+        message = f"{words}: {CORE} {__version__} requires {wanted}"
+        yield _error("python", message, pip("install", "--upgrade", *installable(CORE)))
     elif os.name != "posix":
         remedy = "manyhands run JOB --executor threads"
         yield _warning("python", f"{words}: worker processes need a POSIX system", remedy)
@@ -60,10 +62,10 @@ def _metadata_of_core(key: str) -> str:
 
 def _core() -> Iterator[Finding]:
     """Core itself, what it requires, and what the metapackage requires."""
-    again = pip("install", "--upgrade", "--force-reinstall", "--no-deps", CORE)
+    again = pip("install", "--upgrade", "--force-reinstall", "--no-deps", *installable(CORE))
     known = version_of(CORE)
     if known is None:
-        yield _error(CORE, "it is not installed: only its source is on the path", pip("install", CORE))
+        yield _error(CORE, "it is not installed: only its source is on the path", pip("install", *installable(CORE)))
         return
     if known != __version__:
         yield _warning(CORE, f"version {__version__} runs, version {known} is installed", again)
@@ -112,6 +114,16 @@ def _temporary() -> Iterator[Finding]:
     if asked and os.path.realpath(asked) != os.path.realpath(folder):
         yield _warning("temporary folder", f"TMPDIR is {asked}, which cannot be used: {folder} is", "unset TMPDIR")
     yield from _room("temporary folder", folder, remedy)
+
+
+def _current() -> Iterator[Finding]:
+    name = "current folder"
+    try:
+        folder = str(Path.cwd())
+    except OSError as error:
+        yield _error(name, f"there is none: {error.strerror}", "cd")
+        return
+    yield from _room(name, folder, "du -xsh -- * | sort -h")
 
 
 def _room(name: str, folder: str, remedy: str) -> Iterator[Finding]:

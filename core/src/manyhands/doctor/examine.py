@@ -10,6 +10,7 @@ from typing import Final
 from manyhands.doctor.finding import Finding
 from manyhands.doctor.isolated import words
 from manyhands.doctor.remedies import pip
+from manyhands.plugins.distributions import installable
 
 CHECKS: Final = ("environment", "plugins", "clusters", "processes", "leftovers", "job")
 """The modules beside this one; each has `check(job) -> Iterable[Finding]`."""
@@ -30,5 +31,12 @@ def _guarded(name: str, job: Path | None) -> Iterator[Finding]:
     try:
         yield from import_module(f"manyhands.doctor.{name}").check(job)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it is, the person needs the other findings
-        remedy = pip("install", "--upgrade", "--force-reinstall", "manyhands-core")
-        yield Finding(name, "error", name, f"this check failed: {words(error)}", remedy)
+        yield Finding(name, "error", name, f"this check failed: {words(error)}", _remedy(error))
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        missing = error.name.partition(".")[0]
+        if missing != "manyhands":
+            return pip("install", missing)
+    return pip("install", "--upgrade", "--force-reinstall", *installable("manyhands-core"))

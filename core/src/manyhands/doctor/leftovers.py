@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from manyhands.adapters.files import obstacle, partial_name
 from manyhands.doctor.finding import Finding
 from manyhands.doctor.jobfile import read_job
 from manyhands.doctor.remedies import shell
@@ -77,12 +78,25 @@ def leftovers(job: Path | None) -> Iterator[Leftover]:
         job: whose partial outputs are meant as well.
     """
     for folder in (_SHM, Path(tempfile.gettempdir())):
-        for path in sorted(folder.glob("manyhands-*")):
+        for path in _named_as_ours(folder):
             if _is_abandoned(path):
                 yield Leftover(path, f"its owner, process {path.name.split('-')[1]}, has gone")
     for partial in _partials(job):
         if _is_plain(partial) and _is_own(partial) and _is_unlocked(partial):
             yield Leftover(partial, f"a run that was killed or failed left it: {partial.stat().st_size} bytes")
+
+
+def make_way(partial: Path) -> str:
+    """The command after which a run can write at a partial name."""
+    if _is_plain(partial) and _is_own(partial):
+        return shell("chmod", "u+rw", "--", partial)
+    return shell("mv", "--", partial, partial.with_name(f"{partial.name}.old"))
+
+
+def _named_as_ours(folder: Path) -> list[Path]:
+    with suppress(OSError):  # it may not be listed
+        return sorted(folder.glob("manyhands-*"))
+    return []
 
 
 def remove_all(job: Path | None) -> Iterator[Finding]:
@@ -104,7 +118,7 @@ def _is_abandoned(path: Path) -> bool:
 
 def _partials(job: Path | None) -> Iterator[Path]:
     for path in read_job(job).outputs if job is not None else ():
-        yield path.with_name(f"{path.name}.partial")
+        yield partial_name(path)
 
 
 def _is_plain(path: Path) -> bool:
@@ -122,12 +136,11 @@ def _is_own(path: Path) -> bool:
 
 
 def _obstacles(job: Path | None) -> Iterator[Finding]:
-    """Partial names that are taken by what no run has put there: a run refuses to write there."""
+    """Partial names that are taken by what no run can write into."""
     for path in _partials(job):
-        if os.path.lexists(path) and not _is_plain(path):
-            message = "it is no regular file of its own, so that no run can write there"
-            away = path.with_name(f"{path.name}.old")
-            yield Finding("leftovers", "error", str(path), message, shell("mv", "--", path, away))
+        reason = obstacle(path)
+        if reason is not None:
+            yield Finding("leftovers", "error", str(path), f"no run can write there: {reason}", make_way(path))
 
 
 def _is_unlocked(path: Path) -> bool:

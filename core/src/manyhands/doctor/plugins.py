@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import EntryPoint
 from itertools import groupby
 from pathlib import Path
@@ -16,8 +17,9 @@ from packaging.utils import canonicalize_name
 from manyhands.doctor.finding import Finding, Level
 from manyhands.doctor.isolated import NoAnswer, ask
 from manyhands.doctor.remedies import pip, shell
-from manyhands.doctor.requirements import CORE, Unmet, name_and_version, requirements_of_core, unmet
-from manyhands.plugins.registry import _KNOWN, _entry_points
+from manyhands.doctor.requirements import CORE, Unmet, requirements_of_core, unmet
+from manyhands.plugins.distributions import KNOWN, installable, name_and_version
+from manyhands.plugins.registry import backend_points
 
 _PATIENCE: Final = 30.0
 """Seconds that importing a plugin and what it describes may take."""
@@ -25,15 +27,15 @@ _PATIENCE: Final = 30.0
 
 def check(job: Path | None) -> Iterator[Finding]:
     """Every entry point, every known backend that is not there, and files that hide packages."""
-    points = sorted(_entry_points(), key=lambda point: (point.name, _name(point)))
+    points = sorted(backend_points(), key=lambda point: (point.name, _name(point)))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         answers = list(pool.map(_ask, points))
     for point, answer in zip(points, answers, strict=True):
         yield from _judge(point, answer)
     for name, group in groupby(points, key=lambda point: point.name):
         yield from _clash(name, list(group))
-    for name in sorted(_KNOWN.keys() - {point.name for point in points}):
-        yield Finding("plugins", "ok", name, "not installed", pip("install", _KNOWN[name]))
+    for name in sorted(KNOWN.keys() - {point.name for point in points}):
+        yield Finding("plugins", "ok", name, "not installed", pip("install", *installable(KNOWN[name])))
     yield from _hidden(points, job)
 
 
@@ -62,11 +64,11 @@ def _remedy(kind: str, name: str, gaps: Sequence[Unmet]) -> str:
     if gaps:  # then the fault may be their consequence
         return gaps[0].remedy
     if kind == "old":
-        return pip("install", "--upgrade", name)
+        return pip("install", "--upgrade", *installable(name))
     if kind == "new":
-        return pip("install", "--upgrade", CORE)
-    if canonicalize_name(name) in _KNOWN.values():
-        return pip("install", "--upgrade", "--force-reinstall", "--no-deps", name)
+        return pip("install", "--upgrade", *installable(CORE))
+    if canonicalize_name(name) in KNOWN.values():
+        return pip("install", "--upgrade", "--force-reinstall", "--no-deps", *installable(name))
     return pip("uninstall", name)  # only its author can do more
 
 
@@ -78,7 +80,7 @@ def _half_removed(point: EntryPoint) -> Finding:
 
 def _clash(name: str, points: Sequence[EntryPoint]) -> Iterator[Finding]:
     """Two that bring one name, or a stranger under the name of a backend that we know."""
-    known = _KNOWN.get(name)
+    known = KNOWN.get(name)
     strangers = [_name(point) for point in points if canonicalize_name(_name(point)) != known]
     if len(points) > 1:
         names = " and ".join(f"{_name(point)} ({point.value})" for point in points)
@@ -93,15 +95,23 @@ def _hidden(points: Sequence[EntryPoint], job: Path | None) -> Iterator[Finding]
     """Files of the person's that are imported instead of a package."""
     packages = {point.value.partition(":")[0].partition(".")[0] for point in points}
     packages |= {"manyhands", *(needed.name for needed in requirements_of_core())}
+    here, folder = _absolute(Path()), None if job is None else _absolute(job.parent)
     for package in sorted(packages):
-        if job is not None:  # its folder comes first on the path
-            yield from _hider(job.absolute().parent, package, "error")
-        if job is None or job.absolute().parent != Path.cwd():  # comes first for `python -m` and scripts there
-            yield from _hider(Path.cwd(), package, "warning")
+        if folder is not None:  # it comes first on the path
+            yield from _hider(folder, package, "error")
+        if here is not None and here != folder:  # comes first for `python -m` and scripts there
+            yield from _hider(here, package, "warning")
+
+
+def _absolute(folder: Path) -> Path | None:
+    """None where that cannot be said: the current folder has been removed."""
+    with suppress(OSError):
+        return folder.absolute()
+    return None
 
 
 def _hider(folder: Path, package: str, level: Level) -> Iterator[Finding]:
-    path = [Path(entry or os.curdir).absolute() for entry in sys.path if isinstance(entry, str)]
+    path = [known for entry in sys.path if isinstance(entry, str) and (known := _absolute(Path(entry or os.curdir)))]
     for hider in _modules([folder], package):
         hidden = [other for other in _modules(path, package) if not other.samefile(hider)]
         if hidden and not _has_distributions(folder):
@@ -117,10 +127,11 @@ def _has_distributions(folder: Path) -> bool:
 def _modules(folders: Sequence[Path], package: str) -> Iterator[Path]:
     """Where an import would find a package: a folder with an `__init__.py`, or a file."""
     for folder in folders:
-        if (folder / package / "__init__.py").is_file():
-            yield folder / package
-        elif (folder / f"{package}.py").is_file():
-            yield folder / f"{package}.py"
+        with suppress(OSError):  # a folder that may not be looked into: nothing is imported from it
+            if (folder / package / "__init__.py").is_file():
+                yield folder / package
+            elif (folder / f"{package}.py").is_file():
+                yield folder / f"{package}.py"
 
 
 def _name(point: EntryPoint) -> str:

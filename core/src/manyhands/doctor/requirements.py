@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -12,11 +12,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from manyhands.doctor.remedies import pip
+from manyhands.plugins.distributions import installable, name_and_version, version_of
 
 CORE: Final = "manyhands-core"
 """The distribution that this belongs to."""
 
 _LOWER: Final = (">=", ">", "==", "~=", "===")
+_UPPER: Final = ("<", "<=", "==", "~=", "===")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +70,6 @@ def requirements_of_core() -> list[Requirement]:
         return []
 
 
-def name_and_version(dist: Distribution | None) -> tuple[str, str]:
-    """Of a distribution; `unknown` where its metadata is gone: one that is half removed, for example."""
-    about: Mapping[str, str] = dist.metadata if dist else {}  # type: ignore[assignment]  # it is one
-    return about.get("Name") or "unknown", about.get("Version") or "unknown"
-
-
-def version_of(name: str) -> str | None:
-    """The installed version of a distribution; None if there is none."""
-    try:
-        return name_and_version(distribution(name))[1]
-    except PackageNotFoundError:
-        return None
-
-
 def _meets(installed: str, requirement: Requirement) -> bool:
     try:
         return requirement.specifier.contains(installed, prereleases=True)
@@ -97,10 +85,30 @@ def _wanted(requirement: Requirement) -> str:
 
 def _remedy(name: str, requirement: Requirement, installed: str | None) -> str:
     if installed is None:
-        return pip("install", _wanted(requirement))
-    if canonicalize_name(requirement.name) == CORE and not _is_too_low(installed, requirement):
-        return pip("install", "--upgrade", name)  # never put core back for the sake of an old plugin
-    return pip("install", "--upgrade", _wanted(requirement))
+        return pip("install", *_from(requirement))
+    if canonicalize_name(requirement.name) != CORE:
+        return pip("install", "--upgrade", *_from(requirement))
+    if not _is_too_low(installed, requirement):
+        return pip("install", "--upgrade", *installable(name))  # never put core back for the sake of an old plugin
+    # Alone, core would leave behind what is made for the one that is here.
+    held = [part for other in _pinning_core() if other != name for part in installable(other)]
+    return pip("install", "--upgrade", *_from(requirement), *held)
+
+
+def _from(requirement: Requirement) -> tuple[str, ...]:
+    """What pip can install to meet it."""
+    source = installable(requirement.name)
+    return (_wanted(requirement),) if requirement.url or source == (requirement.name,) else source
+
+
+def _pinning_core() -> list[str]:
+    """The installed distributions that allow no core newer than some version."""
+    return sorted({name_and_version(dist)[0] for dist in distributions() if any(map(_pins_core, requirements(dist)))})
+
+
+def _pins_core(requirement: Requirement) -> bool:
+    bounded = requirement.url is not None or any(spec.operator in _UPPER for spec in requirement.specifier)
+    return canonicalize_name(requirement.name) == CORE and bounded
 
 
 def _is_too_low(installed: str, requirement: Requirement) -> bool:

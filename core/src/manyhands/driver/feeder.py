@@ -129,14 +129,19 @@ class Feeder:
         return _LOOK_SECONDS if self._may_trickle else _IDLE_SECONDS
 
     def consumed(self, done: int) -> float | None:
-        """The fraction of the source that is done, 0 to 1; None where it has no length.
+        """The fraction that is done of what will be read, 0 to 1; None where neither length nor limit tells.
 
         Args:
             done: how many of the records that were read have an outcome.
         """
         read = self._source.consumed()
         taken = self._position - self._first
-        return read if read is None or taken <= 0 else read * min(done / taken, 1.0)
+        if read is not None and taken > 0:
+            read *= min(done / taken, 1.0)
+        if not self._last or self._last == self._first:
+            return read
+        # Which of the two ends comes first is not known: the one that is nearer.
+        return max(read or 0.0, min(done / (self._last - self._first), 1.0))
 
     def close(self) -> None:
         """Stop reading. A source that blocks for ever keeps its thread, which does not hold up the program's end."""

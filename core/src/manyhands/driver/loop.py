@@ -155,4 +155,6 @@ class Driver:
             for part in parts:
                 self._report.add(part)
             self._report.spend("write", perf_counter() - begun)
-        self._report.fraction = self._feeder.consumed(self._report.total_processed)
+        fraction = self._feeder.consumed(self._report.total_processed)
+        if fraction is not None:  # what is read ahead may make it smaller, and nobody likes a bar that goes back
+            self._report.fraction = max(fraction, self._report.fraction or 0.0)

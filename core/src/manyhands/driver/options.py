@@ -18,9 +18,9 @@ class RunOptions:
         error_retries: the same for other failures of the executor.
         record_timeout: seconds that one call of a hook, the validation of one record, or the serializers of its schema
             may take; None: for ever. A record that takes longer is dead; what ran it is killed where the backend can.
-        chunk_timeout: seconds that a chunk may take once it has begun, or where the executor reports no progress once
-            it was submitted. One that takes longer is run again in smaller parts, down to single records, which are
-            dead.
+        chunk_timeout: seconds that a chunk may take once it has begun; where the executor neither reports progress
+            nor lets futures be running, once it was submitted. One that takes longer is run again in smaller parts,
+            down to single records, which are dead.
         timeout_retries: how often a record that took too long is tried again.
     """
 

@@ -27,12 +27,17 @@ def check_limits(executor: Executor, options: RunOptions) -> None:
     """See that the executor can keep the time limits.
 
     Raises:
-        OptionsError: it runs records in the thread that would have to look.
+        OptionsError: it runs records in the thread that would have to look, or does not say which record it is at.
     """
     if options.timed and executor.capabilities.inline:
         raise OptionsError(
             "record_timeout and chunk_timeout need a backend that runs records in other threads or processes, "
             "for example threads or multiprocessing; leave them out for this one"
+        )
+    if options.record_timeout is not None and not executor.capabilities.reports_progress:
+        raise OptionsError(
+            "record_timeout needs a backend that reports progress, for example threads or multiprocessing; "
+            "this one cannot tell which record it is at: use chunk_timeout, with a small chunksize"
         )
 
 
@@ -44,11 +49,13 @@ class _Sighting:
         begun: when it was first seen at work.
         progress: where it is.
         since: when it was first seen there.
+        running: its future says that it has begun.
     """
 
     begun: float
     progress: Progress | None
     since: float
+    running: bool = False
 
 
 class Watch:
@@ -64,6 +71,7 @@ class Watch:
         self._record = options.record_timeout
         self._chunk = options.chunk_timeout
         self._blind = not executor.capabilities.reports_progress
+        self._marks_begin = False  # futures of this executor are `running` from the begin of their chunk
         self._seen: dict[Any, _Sighting] = {}
         self._next_look = 0.0
         limits = [limit for limit in (self._record, self._chunk) if limit is not None]
@@ -87,8 +95,10 @@ class Watch:
                 yield future, reason, seen.progress
 
     def _look(self, future: Any, now: float) -> _Sighting | None:
+        if self._blind:
+            return self._look_blindly(future, now)
         progress = self._executor.progress(future)
-        if progress is None and not self._blind:
+        if progress is None:
             if (seen := self._seen.get(future)) is not None:
                 seen.progress = None
             return seen
@@ -96,6 +106,15 @@ class Watch:
         if not same_place(seen.progress, progress):
             seen.progress, seen.since = progress, now
         return seen
+
+    def _look_blindly(self, future: Any, now: float) -> _Sighting | None:
+        """Only its future may tell that a chunk has begun. Where none ever did, it may have with its submission."""
+        running, seen = future.running(), self._seen.get(future)
+        if seen is None or (running and not seen.running):
+            seen = self._seen[future] = _Sighting(now, None, now, running)
+        elif running:
+            self._marks_begin = True  # not at first sight: some executors set it just before the result
+        return seen if running or not self._marks_begin else None
 
     def _reason(self, seen: _Sighting, attempt: Attempt, now: float) -> RecordTimeout | None:
         chunk, place = attempt.chunk, seen.progress

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from manyhands.config.load import allowed
+from manyhands.driver.options import RunOptions
 from manyhands.engine import Engine
 from manyhands.errors import (
     BackendError,
@@ -24,12 +27,11 @@ from manyhands.errors import (
     UnknownBackend,
 )
 from manyhands.executor import Executor
-from manyhands.plugins.spec import GROUP, PLUGIN_API, Backend, backends_of
+from manyhands.plugins.distributions import KNOWN, installable, name_and_version
+from manyhands.plugins.spec import GROUP, Backend, backends_of
+from manyhands.plugins.verdict import fault_of
 
 Kind = Literal["executor", "engine"]
-
-# What to install for the names of the backends that are released; nothing here is imported or preferred.
-_KNOWN: Final = {name: f"manyhands-{name}" for name in ("asyncio", "multiprocessing", "sync", "threads")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,9 @@ class Found:
 
 def installed() -> Iterator[Found]:
     """Every installed backend by name, broken ones with their reason. Imports the plugin modules, no backend."""
-    points = sorted(_entry_points(), key=lambda point: (point.name, _distribution(point)))
+    points = sorted(backend_points(), key=lambda point: (point.name, name_and_version(point.dist)))
     for point in points:
-        name, version = _distribution(point)
+        name, version = name_and_version(point.dist)
         try:
             _refuse_twins(point.name, [other for other in points if other.name == point.name])
             for backend in describe(point):
@@ -76,7 +78,8 @@ def describe(point: EntryPoint) -> list[Backend]:
     """What an entry point describes.
 
     Raises:
-        BrokenPlugin: its import or registration failed, or it does not describe the name it is registered under.
+        BrokenPlugin: its import or registration failed, or it does not describe the name it is registered under,
+            or not as it should.
         IncompatiblePlugin: it was written for another plugin interface.
     """
     try:
@@ -84,7 +87,7 @@ def describe(point: EntryPoint) -> list[Backend]:
     except (Exception, SystemExit) as error:
         raise _broken(point, _words(error)) from error
     for backend in described:
-        _check_api(point, backend)
+        _refuse_faulty(point, backend)
     mine = [backend for backend in described if backend.name == point.name]
     if not mine:
         raise _broken(point, f"it describes no backend named {point.name!r}")
@@ -120,6 +123,8 @@ def get_executor(name: str, *, schema_model: type[Any] | None = None, **options:
     backend = _described(point, "executor")
     checked = check_options(backend, options)
     given = {key: getattr(checked, key) for key in checked.model_fields_set}
+    if backend.prepare is not None:
+        _loaded(point, backend.prepare)  # it is called by the command line alone, and should be found wrong here too
     executor = _made(point, backend, {"schema_model": schema_model, **given})
     if not isinstance(executor, Executor):
         raise _broken(point, f"{backend.load} is no Executor: it lacks {_lacks(executor)}")
@@ -151,22 +156,42 @@ def get_engine(name: str, **options: Any) -> Engine:
 def prepared(name: str, options: dict[str, Any], kind: Kind = "executor") -> AbstractContextManager[None]:
     """Lets a backend do what is cheaper before anything of the person's is imported, and undo it at the end.
 
-    What is wrong with the backend or its options is left for `get_executor` or `get_engine` to say.
+    What else is wrong with the backend or its options is left for `get_executor` or `get_engine` to say.
+
+    Raises:
+        BrokenPlugin: there is no such function, it failed, or it gave no context manager.
     """
     try:
-        backend = find(name, kind)
+        point = _point(name)
+        backend = _described(point, kind)
         checked = check_options(backend, options)
     except (BackendError, OptionsError):
         return nullcontext()
     if backend.prepare is None:
         return nullcontext()
-    module, _, function = backend.prepare.partition(":")
-    prepares: AbstractContextManager[None] = getattr(importlib.import_module(module), function)(checked)
-    return prepares
+    prepare = _loaded(point, backend.prepare)
+    try:
+        made = prepare(checked)
+    except ManyhandsError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _broken(point, f"{backend.prepare}: {_words(error)}") from error
+    if not isinstance(made, AbstractContextManager):
+        raise _broken(point, f"{backend.prepare} gave {type(made).__name__}, not a context manager")
+    return made
+
+
+def backend_points() -> list[EntryPoint]:
+    """The entry points of all installed backends; imports nothing of theirs."""
+    found: dict[tuple[str, str, str], EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        # The same distribution may be seen twice, through two entries of sys.path.
+        found.setdefault((point.name, name_and_version(point.dist)[0], point.value), point)
+    return list(found.values())
 
 
 def _point(name: str) -> EntryPoint:
-    points = [point for point in _entry_points() if point.name == name]
+    points = [point for point in backend_points() if point.name == name]
     if not points:
         raise _missing(name)
     _refuse_twins(name, points)
@@ -182,77 +207,72 @@ def _described(point: EntryPoint, kind: Kind) -> Backend:
 
 
 def _made(point: EntryPoint, backend: Backend, options: dict[str, Any]) -> Any:
-    module, _, attribute = backend.load.partition(":")
+    make = _loaded(point, backend.load)
     try:
-        return getattr(importlib.import_module(module), attribute)(**options)
+        return make(**options)
     except ManyhandsError:  # a constructor's own refusal has its own words
         raise
     except (Exception, SystemExit) as error:
         raise _broken(point, f"{backend.load}: {_words(error)}") from error
 
 
-def _entry_points() -> list[EntryPoint]:
-    found: dict[tuple[str, str, str], EntryPoint] = {}
-    for point in entry_points(group=GROUP):
-        # The same distribution may be seen twice, through two entries of sys.path.
-        found.setdefault((point.name, _distribution(point)[0], point.value), point)
-    return list(found.values())
-
-
-def _distribution(point: EntryPoint) -> tuple[str, str]:
-    metadata: Mapping[str, str] = point.dist.metadata if point.dist else {}  # type: ignore[assignment]  # it is one
-    # A half removed distribution has entry points and no metadata: it may be broken, but it breaks no other.
-    name, version = (metadata.get(key, "unknown") for key in ("Name", "Version"))
-    return name, version
+def _loaded(point: EntryPoint, reference: str) -> Any:
+    module, _, attribute = reference.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:
+        raise _broken(point, f"{reference}: {_words(error)}") from error
 
 
 def _refuse_twins(name: str, points: list[EntryPoint]) -> None:
     if len(points) > 1:
-        names = " and ".join(f"{_distribution(point)[0]} ({point.value})" for point in points)
+        names = " and ".join(f"{name_and_version(point.dist)[0]} ({point.value})" for point in points)
         raise DuplicateBackend(f"backend {name!r} is brought by {names}; uninstall one of them")
 
 
 def _missing(name: str) -> BackendError:
-    if name in _KNOWN:
-        return BackendNotInstalled(f"backend {name!r} is not installed: pip install {_KNOWN[name]}")
-    names = sorted({point.name for point in _entry_points()} | set(_KNOWN))
+    if name in KNOWN:
+        return BackendNotInstalled(f"backend {name!r} is not installed: {_pip('install', *installable(KNOWN[name]))}")
+    names = sorted({point.name for point in backend_points()} | set(KNOWN))
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(names)}"
     return UnknownBackend(f"there is no backend {name!r}; {hint}")
 
 
 def _broken(point: EntryPoint, reason: str) -> BrokenPlugin:
-    name, version = _distribution(point)
-    return BrokenPlugin(
-        f"backend {point.name!r} of {name} {version} is broken ({reason}); upgrade it or: pip uninstall {name}"
-    )
+    name, version = name_and_version(point.dist)
+    remedy = _pip("uninstall", name)
+    return BrokenPlugin(f"backend {point.name!r} of {name} {version} is broken ({reason}); upgrade it or: {remedy}")
+
+
+def _pip(*words: str) -> str:
+    return shlex.join(("pip", *words))
 
 
 def _words(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _check_api(point: EntryPoint, backend: Any) -> None:
-    if not isinstance(backend, Backend):
-        raise _broken(point, f"manyhands_backends() gave {type(backend).__name__}, not Backend")
-    name, version = _distribution(point)
-    if backend.plugin_api < PLUGIN_API:
-        remedy = f"upgrade it: pip install -U {name}"
-    elif backend.plugin_api > PLUGIN_API:
-        remedy = "upgrade manyhands: pip install -U manyhands-core"
-    else:
+def _refuse_faulty(point: EntryPoint, backend: object) -> None:
+    found = fault_of(backend)
+    if found is None:
         return
-    raise IncompatiblePlugin(
-        f"backend {point.name!r} of {name} {version} is written for plugin interface {backend.plugin_api}, "
-        f"this is {PLUGIN_API}; {remedy}"
-    )
+    kind, fault = found
+    if kind == "broken":
+        raise _broken(point, fault)
+    name, version = name_and_version(point.dist)
+    what, late = ("it", name) if kind == "old" else ("manyhands", "manyhands-core")
+    remedy = f"upgrade {what}: {_pip('install', '-U', *installable(late))}"
+    raise IncompatiblePlugin(f"backend {point.name!r} of {name} {version} is {fault}; {remedy}")
 
 
 def _option_problem(backend: Backend, item: Any) -> str:
     name = ".".join(map(str, item["loc"]))
-    if item["type"] == "extra_forbidden":
-        return f"unknown option {name!r}; allowed are {', '.join(backend.options.model_fields)}"
-    return f"option {name!r}: {item['msg']}, not {item['input']!r}"
+    if item["type"] != "extra_forbidden":
+        return f"option {name!r}: {item['msg']}, not {item['input']!r}"
+    if name in RunOptions.__dataclass_fields__:
+        return f"{name!r} is no option of backends: it belongs into [run], and in Python into RunOptions"
+    return f"unknown option {name!r}; {allowed(name, list(backend.options.model_fields))}"
 
 
 def _lacks(executor: Any) -> str:

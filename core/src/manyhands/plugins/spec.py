@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import pluggy
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from manyhands.executor import Capabilities
 
@@ -31,8 +31,8 @@ class ExecutorOptions(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
-    chunksize: Annotated[int, Field(ge=1)] | None = None
-    use_batch_validation: bool = False
+    chunksize: Annotated[int, Field(ge=1, strict=True)] | None = None
+    use_batch_validation: StrictBool = False
 
 
 class ProcessExecutorOptions(ExecutorOptions):

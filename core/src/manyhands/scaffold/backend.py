@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from pathlib import Path
 from typing import Final
 
+import manyhands
 from manyhands._version import __version__
 from manyhands.errors import BackendError, UnknownBackend, UsageError
 from manyhands.plugins.registry import find
@@ -42,9 +43,16 @@ def _values(name: str) -> dict[str, str]:
     return {
         "name": name,
         "module": name.replace("-", "_"),
-        "camel": "".join(word.capitalize() for word in name.split("-")),
+        "camel": _camel(name),
         "core": f">={major}.{minor},<{major}.{minor + 1}",
     }
+
+
+def _camel(name: str) -> str:
+    """What the names of its classes begin with; none of them may be that of a class which they are made of."""
+    camel = "".join(word.capitalize() for word in name.split("-"))
+    ours = any(hasattr(manyhands, f"{camel}{what}") for what in ("Executor", "Options"))
+    return f"{camel}Backend" if ours else camel
 
 
 def _check_name(name: str) -> None:

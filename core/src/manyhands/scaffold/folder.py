@@ -13,6 +13,7 @@ from manyhands.errors import OutputError
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 # Behind this ending no tool takes a template for what it will be: its names are still to be filled in.
 _ENDING: Final = ".template"
+NO_FOLDER: Final = "the current folder is no longer there; go to another one"
 
 
 def rendered(kind: str, **values: str) -> dict[str, str]:
@@ -63,4 +64,6 @@ def _reason(folder: Path, error: OSError) -> str:
         return "it exists, and nothing is ever overwritten; choose another name, or another folder by --into"
     if not folder.parent.is_dir():
         return f"the folder {folder.parent} does not exist; create it first"
+    if isinstance(error, FileNotFoundError):  # the current folder, which is one even when it has been removed
+        return NO_FOLDER
     return error.strerror or str(error)

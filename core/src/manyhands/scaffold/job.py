@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from manyhands.errors import InputError, UsageError
-from manyhands.scaffold.folder import rendered, write_folder
+from manyhands.errors import InputError, OutputError, UsageError
+from manyhands.scaffold.folder import NO_FOLDER, rendered, write_folder
 from manyhands.scaffold.models import infer
+from manyhands.scaffold.notes import notes_of
 from manyhands.scaffold.sample import Sample, open_sample
 from manyhands.scaffold.source import source_of
 
@@ -25,10 +26,12 @@ class NewJob:
     Attributes:
         folder: where.
         read: what of the sample it is made of.
+        notes: what may have been meant otherwise, each in one line.
     """
 
     folder: Path
     read: str
+    notes: tuple[str, ...] = ()
 
 
 def new_job(path: Path, name: str | None, into: Path) -> NewJob:
@@ -51,7 +54,8 @@ def new_job(path: Path, name: str | None, into: Path) -> NewJob:
     files = rendered("job", name=name, input=_input(sample, into))
     module = source_of(models, f"What a record of {name} looks like.")
     write_folder(into / name, {**files, "models.py": module})
-    return NewJob(into / name, f"{'the first ' if sample.cut else ''}{records} of {path.name}")
+    read = f"{'the first ' if sample.cut else ''}{records} of {path.name}"
+    return NewJob(into / name, read, tuple(notes_of(sample, models)))
 
 
 def _checked(name: str) -> str:
@@ -73,7 +77,10 @@ def _input(sample: Sample, into: Path) -> str:
 
 def _path(path: Path, into: Path) -> str:
     """The sample as the job names it: beside or below the new folder by the way there, else from the root."""
-    home = Path(os.path.realpath(into))
+    try:
+        home = Path(os.path.realpath(into))
+    except OSError as error:
+        raise OutputError(f"cannot write into {into}: {NO_FOLDER}") from error
     found = Path(os.path.realpath(path.parent)) / path.name
     return (Path("..") / found.relative_to(home)).as_posix() if found.is_relative_to(home) else str(found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from manyhands.errors import InputError
 from manyhands.scaffold.names import class_name
@@ -25,13 +25,15 @@ class Attribute:
     Attributes:
         key: its name in the data.
         source: its type as it is written.
-        blank: a text may stand for a value that is missing.
+        blank: what makes None of the texts that stand for a missing value; empty where none does.
+        kept: texts that may stand for one, but are words here.
         optional: it may be left out.
     """
 
     key: str
     source: str
-    blank: bool = False
+    blank: Literal["", "NoneIfMissing", "NoneIfEmpty"] = ""
+    kept: tuple[str, ...] = ()
     optional: bool = False
 
 
@@ -41,7 +43,7 @@ class Models:
 
     Attributes:
         classes: the fields of each model by its name; what is part of another comes before it.
-        missing: the texts that stand for a missing value.
+        missing: the texts that stand for a missing value where there is no text else.
     """
 
     classes: Mapping[str, tuple[Attribute, ...]]
@@ -62,11 +64,16 @@ def _of_table(sample: Sample) -> Models:
     for rows in sample.pieces():
         for name, texts in columns.items():
             texts.add_cells({row[name] for row in rows})
-    # NA may also be a word of the data. Where it stands between numbers it is none, and then nowhere in this table.
-    plain = [texts.missing for texts in columns.values() if texts.source != "str"]
-    missing = {""}.union(*plain) & set().union(*(texts.missing for texts in columns.values()))
-    record = [Attribute(name, texts.source, blank=bool(texts.missing & missing)) for name, texts in columns.items()]
-    return Models({TOP: tuple(record)}, frozenset(missing))
+    record = tuple(_column(name, texts) for name, texts in columns.items())
+    return Models({TOP: record}, frozenset().union(*(texts.missing for texts in columns.values())))
+
+
+def _column(name: str, texts: Texts) -> Attribute:
+    if texts.source != "str":
+        return Attribute(name, texts.source, blank="NoneIfMissing" if texts.missing else "")
+    # Between words NA may be one: it is Namibia.
+    kept = tuple(sorted(texts.missing - {""}))
+    return Attribute(name, "str", blank="NoneIfEmpty" if "" in texts.missing else "", kept=kept)
 
 
 def _of_objects(sample: Sample) -> Models:

@@ -11,8 +11,8 @@ from typing import Final
 
 from pydantic import BaseModel
 
-_USED: Final = frozenset({"dt", "Annotated", "Any", "BaseModel", "BeforeValidator", "ConfigDict", "Field"})
-_OURS: Final = frozenset({"Record", "MISSING", "NoneIfMissing", "none_if_missing"})
+_USED: Final = frozenset({"dt", "Annotated", "Any", "BaseModel", "BeforeValidator", "ConfigDict", "Decimal", "Field"})
+_OURS: Final = frozenset({"Record", "MISSING", "NoneIfEmpty", "NoneIfMissing", "none_if_empty", "none_if_missing"})
 _RESERVED: Final = (
     _USED | _OURS | set(keyword.kwlist) | set(dir(BaseModel)) | {"int", "float", "bool", "str", "list", "dict"}
 )

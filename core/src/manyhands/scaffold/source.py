@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from manyhands.scaffold.models import Attribute, Models
 from manyhands.scaffold.names import field_names
 
 _WIDTH: Final = 88
+_SOME: Final = 3
 
-_FUNCTION: Final = '''
+_NONE_IF_EMPTY: Final = '''
+
+def none_if_empty(value: object) -> object:
+    """An empty text stands for a value that is missing."""
+    return None if value == "" else value
+
+
+NoneIfEmpty = BeforeValidator(none_if_empty)
+'''
+
+_NONE_IF_MISSING: Final = '''
 
 
 def none_if_missing(value: object) -> object:
@@ -31,9 +42,22 @@ def source_of(models: Models, title: str) -> str:
         title: of its docstring.
     """
     classes = [f"\n\n{_class(name, attributes)}" for name, attributes in models.classes.items()]
-    missing = "\n" + _laid_out("MISSING = {", [literal(text) for text in sorted(models.missing)], "}") + _FUNCTION
-    code = "".join([missing if models.missing else "", *classes])
+    code = "".join([*_validators(models), *classes])
     return f'"""{title}"""\n\n{_imports(models, aliased="Field(" in code)}{code}'
+
+
+def listed(texts: Sequence[str]) -> str:
+    """The texts, or the first of many."""
+    return ", ".join(map(literal, texts[:_SOME])) + (" and others" if len(texts) > _SOME else "")
+
+
+def _validators(models: Models) -> Iterator[str]:
+    fields = [attribute for attributes in models.classes.values() for attribute in attributes]
+    if any(attribute.blank == "NoneIfMissing" or attribute.kept for attribute in fields):
+        texts = [literal(text) for text in sorted(models.missing)]
+        yield "\n" + _laid_out("MISSING = {", texts, "}") + _NONE_IF_MISSING
+    if any(attribute.blank == "NoneIfEmpty" for attribute in fields):
+        yield _NONE_IF_EMPTY
 
 
 def _imports(models: Models, *, aliased: bool) -> str:
@@ -41,6 +65,7 @@ def _imports(models: Models, *, aliased: bool) -> str:
     typing = ["Annotated"] * bool(models.missing) + ["Any"] * bool(re.search(r"\bAny\b", sources))
     pydantic = ["BaseModel", *["BeforeValidator"] * bool(models.missing), "ConfigDict", *["Field"] * aliased]
     standard = ["import datetime as dt\n"] * ("dt." in sources)
+    standard += ["from decimal import Decimal\n"] * bool(re.search(r"\bDecimal\b", sources))
     standard += [f"from typing import {', '.join(typing)}\n"] * bool(typing)
     return "".join([*standard, *["\n"] * bool(standard), f"from pydantic import {', '.join(pydantic)}\n"])
 
@@ -53,11 +78,21 @@ def _class(name: str, attributes: Sequence[Attribute]) -> str:
 
 
 def _field(name: str, attribute: Attribute) -> str:
-    kind = f"Annotated[{attribute.source} | None, NoneIfMissing]" if attribute.blank else attribute.source
+    kind = f"Annotated[{attribute.source} | None, {attribute.blank}]" if attribute.blank else attribute.source
     if name == attribute.key:
-        return f"    {name}: {kind}{' = None' if attribute.optional else ''}\n"
+        return f"{_comment(attribute)}    {name}: {kind}{' = None' if attribute.optional else ''}\n"
     default = ["default=None"] if attribute.optional else []
-    return _laid_out(f"    {name}: {kind} = Field(", [*default, f"alias={literal(attribute.key)}"], ")") + "\n"
+    return (
+        _comment(attribute)
+        + _laid_out(f"    {name}: {kind} = Field(", [*default, f"alias={literal(attribute.key)}"], ")")
+        + "\n"
+    )
+
+
+def _comment(attribute: Attribute) -> str:
+    if not attribute.kept:
+        return ""
+    return f"    # {listed(attribute.kept)} is kept. None instead: Annotated[str | None, NoneIfMissing]\n"
 
 
 def _laid_out(head: str, items: Sequence[str], tail: str) -> str:

@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any, Final
 
@@ -22,6 +23,9 @@ LARGEST_EXACT: Final = 2**53
 _ZONE: Final = r"(Z|[+-]\d{2}:?\d{2})?"
 _CLOCK: Final = r"\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?"
 _INTEGER: Final = r"0|-?[1-9]\d*"
+_NUMBER: Final = r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?"
+
+_SURE_DIGITS: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,20 @@ class Reading:
         pattern: how its texts look. pydantic takes more than is meant: `1_000` and ` 1` as int, `12` as a datetime.
         validate: pydantic's own validation.
         loses: what is read is less than what was written.
+        wider: reads all that this one reads, and more; it takes its place where this one fails.
     """
 
     source: str
     pattern: re.Pattern[str]
     validate: Callable[[str], Any]
     loses: Callable[[str, Any], bool] | None = None
+    wider: Reading | None = None
+
+    def fit(self, text: str) -> Reading | None:
+        """What is left of it behind the text: itself, the wider one or nothing."""
+        if self.reads(text):
+            return self
+        return self.wider and self.wider.fit(text)
 
     def reads(self, text: str) -> bool:
         """The text is one of this type."""
@@ -51,13 +63,20 @@ class Reading:
         return self.loses is None or not self.loses(text, value)
 
 
-def _reading(source: str, kind: Any, pattern: str, loses: Callable[[str, Any], bool] | None = None) -> Reading:
+def _reading(source: str, kind: Any, pattern: str, **more: Any) -> Reading:
     # ASCII: \d is no digit of another script.
-    return Reading(source, re.compile(pattern, re.ASCII), TypeAdapter(kind).validator.validate_python, loses)
+    return Reading(source, re.compile(pattern, re.ASCII), TypeAdapter(kind).validator.validate_python, **more)
 
 
 def _is_blurred(text: str, value: float) -> bool:
-    return not isfinite(value) or (abs(value) > LARGEST_EXACT and text.lstrip("-").isdigit())
+    """The float, written with as many digits, is another number."""
+    if (len(text) <= _SURE_DIGITS and "e" not in text.lower()) or text == repr(value):  # fast where it is sure
+        return False
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return True
+    return not isfinite(value) or number != Decimal(f"{value:.{len(number.as_tuple().digits) - 1}e}")
 
 
 IN_JSON: Final = (
@@ -69,7 +88,7 @@ IN_JSON: Final = (
 
 IN_CSV: Final = (
     _reading("int", int, _INTEGER),
-    _reading("float", float, r"-?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?", _is_blurred),
+    _reading("float", float, _NUMBER, loses=_is_blurred, wider=_reading("Decimal", Decimal, _NUMBER)),
     _reading("bool", bool, "(?i:true|false)"),
     *IN_JSON,
 )
@@ -96,7 +115,7 @@ class Texts:
             self.some = True
             if not self.readings:
                 return
-            self.readings = tuple(reading for reading in self.readings if reading.reads(text))
+            self.readings = tuple(left for reading in self.readings if (left := reading.fit(text)))
 
     def add_cells(self, texts: set[str]) -> None:
         """Take texts of which some may say that there is no value."""

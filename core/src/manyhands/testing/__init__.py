@@ -19,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from manyhands.testing.bench import Bench as Bench
-    from manyhands.testing.bench import Ran as Ran
     from manyhands.testing.kit import ExecutorTests as ExecutorTests
+    from manyhands.testing.ran import Ran as Ran
     from manyhands.testing.script import Deed as Deed
     from manyhands.testing.script import Script as Script
     from manyhands.testing.script import attempts as attempts
     from manyhands.testing.script import deterministic_failure as deterministic_failure
+    from manyhands.testing.script import fate as fate
     from manyhands.testing.script import release as release
     from manyhands.testing.script import seeded as seeded
 
 _HOMES = {
-    "bench": ("Bench", "Ran"),
+    "bench": ("Bench",),
     "kit": ("ExecutorTests",),
-    "script": ("Deed", "Script", "attempts", "deterministic_failure", "release", "seeded"),
+    "ran": ("Ran",),
+    "script": ("Deed", "Script", "attempts", "deterministic_failure", "fate", "release", "seeded"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

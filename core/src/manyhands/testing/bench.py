@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import mkdtemp
 from typing import Any, Final
 
-from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter
+from manyhands.adapters.base import BaseInputAdapter
 from manyhands.adapters.json import JSONOutputAdapter
 from manyhands.adapters.python import IterableInputAdapter
-from manyhands.chunks import Chunk, ChunkKind
+from manyhands.chunks import Chunk, ChunkKind, ChunkResult
 from manyhands.driver.options import RunOptions
 from manyhands.errors import BackendError, UsageError
 from manyhands.events import Observer
@@ -24,9 +23,8 @@ from manyhands.hooks import BaseHook
 from manyhands.pipe import Pipe
 from manyhands.plugins.registry import find, get_executor
 from manyhands.plugins.spec import Backend
-from manyhands.report import FlowReport
-from manyhands.testing import leaks
 from manyhands.testing.contract import broken
+from manyhands.testing.ran import Ran
 from manyhands.worker import codec
 from manyhands.worker.context import WorkerContext
 
@@ -36,31 +34,14 @@ REFERENCE: Final = "sync"
 RUN_SECONDS: Final = 60.0
 """A run that takes longer hangs."""
 
+PATIENCE: Final = 20.0
+"""Seconds within which what has to happen happens, on a busy machine too."""
+
 _ABORT_SECONDS: Final = 10.0
 _LEAK_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.002
 
 Source = Iterable[Any] | BaseInputAdapter
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What came of a run.
-
-    Attributes:
-        report: of it.
-        output: what was written.
-        errors: the objects of the error output.
-    """
-
-    report: FlowReport
-    output: bytes
-    errors: list[dict[str, Any]]
-
-    @property
-    def rows(self) -> list[Any]:
-        """The records of the output."""
-        return _lines(self.output)
 
 
 class Bench:
@@ -190,7 +171,7 @@ class Bench:
             raise ran.report.exception
         return ran
 
-    def finish(self, pipe: Pipe, seconds: float = RUN_SECONDS) -> Ran:
+    def finish(self, pipe: Pipe, *, seconds: float = RUN_SECONDS) -> Ran:
         """Start a pipe that was not started and wait for its end, whatever it is; a run that hangs is aborted.
 
         Args:
@@ -204,8 +185,7 @@ class Bench:
             ended = "" if pipe.report.wait(_ABORT_SECONDS) else ", nor when it is aborted"
             counts = {name: count for name, count in pipe.report.counts.items() if count}
             raise AssertionError(self.broken("hang", f"a run does not end within {seconds:g} s{ended}; {counts}"))
-        output, errors = map(_written, (pipe.output_adapter, pipe.error_output_adapter))
-        return Ran(pipe.report, output, _lines(errors))
+        return Ran.of(pipe)
 
     def reference(self, source: Source, **job: Any) -> Ran:
         """As `run`, on the backend in which nothing is concurrent.
@@ -233,11 +213,12 @@ class Bench:
         return Chunk(sequence, start, len(rows), ChunkKind.LIST, rows)
 
     @contextmanager
-    def started(self, context: WorkerContext, **options: Any) -> Iterator[Executor]:
+    def started(self, context: WorkerContext, *, cancel: bool = False, **options: Any) -> Iterator[Executor]:
         """An executor between `start` and `shutdown`, for cases that call `submit` themselves.
 
         Args:
             context: the job; what the driver takes over from the executor is set on it here, too.
+            cancel: how it is shut down; if the case fails, always so.
             options: of the executor; those that the backend does not have are left out.
         """
         executor = self.make(**options)
@@ -248,7 +229,32 @@ class Bench:
         except BaseException:
             executor.shutdown(cancel=True)
             raise
-        executor.shutdown()
+        executor.shutdown(cancel=cancel)
+
+    def wait_for(self, *futures: Future[ChunkResult], seconds: float = PATIENCE) -> None:
+        """Wait until the futures of chunks are done; fail if one never is.
+
+        Args:
+            futures: in the order in which the chunks were submitted.
+            seconds: to wait.
+        """
+        became(lambda: all(future.done() for future in futures), seconds)
+        undone = [place for place, future in enumerate(futures) if not future.done()]
+        fault = f"{len(undone)} of {len(futures)} futures are not done after {seconds:g} s, those of chunks {undone}"
+        assert not undone, self.broken("hang", fault)
+
+    def results(self, *futures: Future[ChunkResult]) -> list[ChunkResult]:
+        """The results of chunks that no record harms; fail if there is none of one of them.
+
+        Args:
+            futures: in the order in which the chunks were submitted.
+        """
+        self.wait_for(*futures)
+        try:
+            return [future.result() for future in futures]
+        except Exception as error:
+            fault = f"the future of a chunk that harms nobody has no result but {error!r}"
+            raise AssertionError(self.broken("chunks", fault)) from error
 
     @staticmethod
     def adapt(context: WorkerContext, executor: Executor) -> WorkerContext:
@@ -267,7 +273,9 @@ class Bench:
         left = self._left(_LEAK_SECONDS)
         assert not left, self.broken("leaks", f"left behind: {', '.join(left)}")
 
-    def wait_until(self, predicate: Callable[[], object], what: str, seconds: float = 20.0, key: str = "hang") -> None:
+    def wait_until(
+        self, predicate: Callable[[], object], what: str, seconds: float = PATIENCE, key: str = "hang"
+    ) -> None:
         """Wait until something is so; fail if it never is.
 
         Args:
@@ -288,27 +296,3 @@ def became(predicate: Callable[[], object], seconds: float) -> bool:
             return False
         time.sleep(_PAUSE_SECONDS)
     return True
-
-
-@contextmanager
-def opened(name: str, options: Mapping[str, Any]) -> Iterator[Bench]:
-    """A bench with a folder of its own, that can tell what its test leaves behind.
-
-    Args:
-        name: of the backend.
-        options: with which the tests make it.
-    """
-    with TemporaryDirectory(prefix="mh") as root, leaks.watched(Path(root)) as left:
-        folder = Path(root, "files")
-        folder.mkdir()
-        yield Bench(name, options, folder, left)
-
-
-def _written(adapter: BaseOutputAdapter | None) -> bytes:
-    """What was published; nothing if the run did not come to that."""
-    path = adapter.path if adapter else None
-    return path.read_bytes() if path and path.exists() else b""
-
-
-def _lines(text: bytes) -> list[Any]:
-    return [json.loads(line) for line in text.splitlines()]

@@ -28,13 +28,14 @@ CLAUSES: Final[dict[str, Clause]] = {
         "every record has exactly one outcome: in == ok + rejected + dead + dropped + cancelled, by position.",
         "manyhands.records.Outcome",
     ),
-    "back-pressure": Clause(
+    "back pressure": Clause(
         "slots() says, from 1, how many chunks are worth having in flight; the run reads no further ahead than that "
         "asks for, so the number must be bounded.",
         f"{_EXECUTOR}.slots",
     ),
     "cancelling": Clause(
-        "shutdown(cancel=True) does not wait for chunks that have not begun: their futures are cancelled.",
+        "shutdown(cancel=True) does not wait for chunks that have not begun: their futures are cancelled. "
+        "Nothing is waited for that may never end: a worker that is stuck is killed, or left to itself.",
         f"{_EXECUTOR}.shutdown",
     ),
     "capabilities": Clause(
@@ -136,3 +137,15 @@ def broken(key: str, detail: str) -> str:
     """
     clause = CLAUSES[key]
     return f"{detail}\nThe contract says ({key}): {clause.text}\nSee: {clause.where}"
+
+
+def unexpected(topic: str, backend: str) -> str:
+    """What is said beside an exception that no case foresees.
+
+    Args:
+        topic: of the case; most have the name of a clause.
+        backend: under test.
+    """
+    clause = CLAUSES.get(topic)
+    says = f"\nThe contract says ({topic}): {clause.text}\nSee: {clause.where}" if clause else ""
+    return f"{backend}: no case about {topic} expects this exception{says}"

@@ -5,21 +5,38 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, Final
 
 import pytest
 
+REMEDY: Final = 'let it be inherited, or say why it fails by @pytest.mark.xfail(reason="...") on a method of that name'
+
 _FIXTURE: Final = "bench"
 _SHIRKING: Final = ("skip", "skipif", "xfail")
-_REMEDY: Final = 'let it be inherited, or say why it fails by @pytest.mark.xfail(reason="...")'
+_NO_CLASS_MARKS: Final = {*_SHIRKING, "manyhands_case", "parametrize"}
 
 
 def kit() -> type[Any] | None:
     """The class of all cases; None as long as nobody has imported it."""
-    module = sys.modules.get("manyhands.testing.kit")
-    return getattr(module, "ExecutorTests", None)
+    return getattr(sys.modules.get("manyhands.testing.kit"), "ExecutorTests", None)
+
+
+def cases() -> Mapping[str, Any]:
+    """The kit's own functions by name, as they were when it was imported."""
+    return getattr(sys.modules.get("manyhands.testing.kit"), "CASES", {})
+
+
+def cases_of(base: type[Any]) -> Mapping[str, Any]:
+    """The cases that a class has now, in a mapping that stays as it is.
+
+    Args:
+        base: the class.
+    """
+    names = [name for name in dir(base) if name.startswith("test_")]
+    return MappingProxyType({name: inspect.getattr_static(base, name) for name in names})
 
 
 def case_of(item: pytest.Item) -> Any:
@@ -27,7 +44,12 @@ def case_of(item: pytest.Item) -> Any:
     tests, owner = kit(), getattr(item, "cls", None)
     if tests is None or owner is None or not issubclass(owner, tests):
         return None
-    return getattr(tests, getattr(item, "originalname", item.name), None)
+    return cases().get(getattr(item, "originalname", item.name))
+
+
+def topic_of(case: Any) -> str:
+    """What a case is about: the module that it is in."""
+    return str(case.__module__).rpartition(".")[2].replace("_", " ")
 
 
 def faults(tests: type[Any], collector: pytest.Collector) -> Iterator[str]:
@@ -37,45 +59,64 @@ def faults(tests: type[Any], collector: pytest.Collector) -> Iterator[str]:
         tests: the class.
         collector: of the module or class that it is in.
     """
-    base: Any = kit()
-    for mark in _marks(tests, collector):
-        yield f"the mark {mark} on the class or its module: leave it out; cases that do not apply skip themselves"
+    for mark in _forbidden_marks(tests, collector):
+        told = "on the class, a base of it or its module: leave it out; cases that do not apply skip themselves"
+        yield f"the mark {mark} {told}"
     if not isinstance(getattr(tests, "backend", None), str):
         yield 'it does not name the backend: set backend = "name"'
-    for name in (_FIXTURE, *_cases(base)):
-        yield from _fault(name, inspect.getattr_static(base, name), inspect.getattr_static(tests, name))
+    if any(getattr(tests, name) is not getattr(object, name) for name in ("__init__", "__new__")):
+        yield "pytest collects no class with an __init__ or a __new__: prepare what you need in a fixture"
+    base: Any = kit()
+    if inspect.getattr_static(tests, _FIXTURE) is not inspect.getattr_static(base, _FIXTURE):
+        yield f"{_FIXTURE}: it is the kit's own; name yours otherwise"
+    for name, case in cases().items():
+        if fault := _fault(name, case, tests):
+            yield f"{name}: {fault}"
 
 
-def _marks(tests: type[Any], collector: pytest.Collector) -> list[str]:
-    own = getattr(tests, "pytestmark", [])
-    marks = [*(own if isinstance(own, list) else [own]), *collector.iter_markers()]
-    return sorted({mark.name for mark in marks} & {*_SHIRKING})
+def _forbidden_marks(tests: type[Any], collector: pytest.Collector) -> list[str]:
+    marks = [mark for owner in tests.__mro__ for mark in _marks(vars(owner).get("pytestmark", []))]
+    return sorted({mark.name for mark in (*marks, *collector.iter_markers())} & _NO_CLASS_MARKS)
 
 
-def _fault(name: str, case: Any, here: Any) -> Iterator[str]:
+def _marks(own: Any) -> Iterable[pytest.Mark]:
+    return own if isinstance(own, list | tuple) else [own]
+
+
+def _fault(name: str, case: Any, tests: type[Any]) -> str | None:
+    here = inspect.getattr_static(tests, name, None)
+    if inspect.getattr_static(kit(), name, None) is not case:
+        return "it is changed in the kit itself, for all backends; override it in your class instead"
     if here is case:
-        if shirking := [mark.name for mark in getattr(case, "pytestmark", []) if mark.name in _SHIRKING]:
-            yield f"{name}: the mark {shirking[0]} is on the kit's own method, for all backends; override it instead"
-        return
-    if name == _FIXTURE:
-        yield f"{name}: it is the kit's own; name yours otherwise"
-        return
-    marks = {mark.name: mark for mark in getattr(here, "pytestmark", ())}
-    expected = marks.get("xfail")
-    if expected is None or not callable(here):
-        yield f"{name}: it is {'removed' if here is None else 'replaced'}; {_REMEDY}"
-    elif not str(expected.kwargs.get("reason", "")).strip():
-        yield f"{name}: its xfail gives no reason; {_REMEDY}"
-    elif marks.keys() & {"skip", "skipif"} or not all(expected.kwargs.get(key, True) for key in ("run", "strict")):
-        yield f"{name}: it must run, and fail; {_REMEDY}"
+        shirking = [mark.name for mark in _marks(getattr(case, "pytestmark", [])) if mark.name in _SHIRKING]
+        told = "is on the kit's own method, for all backends; override it instead"
+        return f"the mark {shirking[0]} {told}" if shirking else None
+    marks = [mark for mark in _marks(getattr(here, "pytestmark", [])) if mark.name in _SHIRKING]
+    if not callable(here) or "xfail" not in [mark.name for mark in marks]:
+        return f"it is {'removed' if here is None else 'replaced'}; {REMEDY}"
+    return _fault_of_marks(marks)
 
 
-def skip_without_modules(item: pytest.Item) -> None:
-    """Skip a test of a class that is marked to need a module which is not installed."""
-    for mark in item.iter_markers("manyhands_needs"):
-        for module in mark.args:
-            if importlib.util.find_spec(module) is None:
-                item.add_marker(pytest.mark.skip(reason=f"it needs {module}, which is not installed"))
+def _fault_of_marks(marks: list[pytest.Mark]) -> str | None:
+    expected = [mark for mark in marks if mark.name == "xfail"]
+    if not all(str(mark.kwargs.get("reason", "")).strip() for mark in expected):
+        return f"its xfail gives no reason; {REMEDY}"
+    run = all(mark.kwargs.get(key, True) for mark in expected for key in ("run", "strict"))
+    if len(expected) < len(marks) or not run:
+        return f"it must run, and fail; {REMEDY}"
+    if len(expected) > 1:
+        return f"it has {len(expected)} xfail marks; say all reasons in one"
+    return None
+
+
+def missing_module(item: pytest.Item) -> str | None:
+    """The module that an item's class is marked to need and that is not installed; None: there is none.
+
+    Args:
+        item: any test.
+    """
+    needed = [str(module) for mark in item.iter_markers("manyhands_needs") for module in mark.args]
+    return next((module for module in needed if importlib.util.find_spec(module) is None), None)
 
 
 def expect_failures(tests: type[Any]) -> None:
@@ -84,11 +125,10 @@ def expect_failures(tests: type[Any]) -> None:
     Args:
         tests: a class without faults.
     """
-    base: Any = kit()
-    for name in _cases(base):
-        case, here = getattr(base, name), getattr(tests, name)
+    for name, case in cases().items():
+        here = inspect.getattr_static(tests, name)
         if here is not case:
-            (reason,) = [mark for mark in here.pytestmark if mark.name == "xfail"]
+            (reason,) = [mark for mark in _marks(here.pytestmark) if mark.name == "xfail"]
             strict = pytest.mark.xfail(*reason.args, **{**reason.kwargs, "strict": True}).mark
             setattr(tests, name, _marked(case, strict))
 
@@ -100,7 +140,3 @@ def _marked(case: Callable[..., Any], mark: pytest.Mark) -> Callable[..., Any]:
 
     run.pytestmark = [*getattr(case, "pytestmark", ()), mark]  # type: ignore[attr-defined]  # what pytest reads
     return run
-
-
-def _cases(base: type[Any]) -> list[str]:
-    return [name for name in dir(base) if name.startswith("test_")]

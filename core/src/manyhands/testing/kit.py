@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Final
 
 import pytest
 
-from manyhands.testing.bench import Bench, opened
+from manyhands.testing import leaks
+from manyhands.testing.bench import Bench
 from manyhands.testing.cases.accounting import AccountingCases
 from manyhands.testing.cases.back_pressure import BackPressureCases
 from manyhands.testing.cases.cancelling import CancelCases
@@ -25,6 +28,7 @@ from manyhands.testing.cases.needs import why_not
 from manyhands.testing.cases.order import OrderCases
 from manyhands.testing.cases.pickling import PicklingCases
 from manyhands.testing.cases.same_bytes import SameBytesCases
+from manyhands.testing.guard import cases_of
 from manyhands.testing.results import record
 
 
@@ -83,8 +87,21 @@ class ExecutorTests(  # pytest takes the last of the bases first
     @pytest.fixture
     def bench(self, request: pytest.FixtureRequest, manyhands_cluster: Mapping[str, Any]) -> Iterator[Bench]:
         """The backend and how to run things on it; see `manyhands.testing.bench`."""
-        with opened(self.backend, {**self.options, **manyhands_cluster}) as bench:
+        with _opened(self.backend, {**self.options, **manyhands_cluster}) as bench:
             record(request.node, bench)
             if reason := why_not(request.node, self.backend, bench.capabilities):
                 pytest.skip(reason)
             yield bench
+
+
+CASES: Final = cases_of(ExecutorTests)
+"""Its cases as they are at import: whatever is changed on them later is seen."""
+
+
+@contextmanager
+def _opened(name: str, options: Mapping[str, Any]) -> Iterator[Bench]:
+    """A bench with a folder of its own, that can tell what its test leaves behind."""
+    with TemporaryDirectory(prefix="mh") as root, leaks.watched(Path(root)) as left:
+        folder = Path(root, "files")
+        folder.mkdir()
+        yield Bench(name, options, folder, left)

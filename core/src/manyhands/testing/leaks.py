@@ -19,7 +19,8 @@ from typing import Final
 
 import psutil
 
-SHM: Final = Path("/dev/shm")  # noqa: S108  # where Linux shows shared memory: no temporary file of ours
+from manyhands.testing import segments
+
 _TASKS: Final = Path("/proc/self/task")
 _CHILDREN: Final = _TASKS / str(os.getpid()) / "children"  # not on every kernel
 _DESCRIPTORS: Final = Path("/proc/self/fd")
@@ -38,7 +39,7 @@ def look(folder: Path) -> set[object]:
     Args:
         folder: of temporary files.
     """
-    return {*threading.enumerate(), *_children(), *_descriptors(), *_files(SHM), *_files(folder)}
+    return {*threading.enumerate(), *_children(), *_descriptors(), *_files(segments.SHM), *_files(folder)}
 
 
 def left(folder: Path, before: Collection[object], grace: float) -> list[str]:
@@ -52,9 +53,10 @@ def left(folder: Path, before: Collection[object], grace: float) -> list[str]:
     now = look(folder)
 
     def seen() -> set[object]:
-        there = look(folder)
-        # Shared memory that comes only now is another program's.
-        return _without_foreign(there.difference(before, _segments(there) - now))
+        new = look(folder).difference(before)
+        shared = _shared(new)
+        # What comes only now is another program's, too.
+        return new - (shared - now) - segments.of_others(shared & now, folder)
 
     return settle(seen, grace)
 
@@ -70,14 +72,17 @@ def settle(seen: Callable[[], set[object]], grace: float) -> list[str]:
     return []
 
 
-def started_in(owners: Mapping[str, str]) -> set[object]:
+def started_in(owners: Mapping[str, str], before: Collection[int] = ()) -> set[object]:
     """Processes, however deep, that were started with a TMPDIR that is known.
 
     Args:
         owners: TMPDIRs, and what to call who uses them.
+        before: ids of processes that are none of those.
     """
     found: set[object] = set()
     for process in psutil.process_iter():
+        if process.pid in before:
+            continue
         with suppress(psutil.Error):  # gone, or another user's
             if owner := owners.get(process.environ().get("TMPDIR", "")):
                 found.add(f"{shlex.join(process.cmdline())} of {owner}")
@@ -95,10 +100,11 @@ def watched(root: Path) -> Iterator[Callable[[float], list[str]]]:
     folder = root / "t"
     folder.mkdir()
     with tmpdir(folder):
-        before = look(folder)
+        before, processes = look(folder), {*psutil.pids()}
 
         def find(grace: float) -> list[str]:
-            return left(folder, before, grace) or settle(lambda: started_in({str(folder): "this test"}), grace)
+            owner = {str(folder): "this test"}
+            return left(folder, before, grace) or settle(lambda: started_in(owner, processes), grace)
 
         yield find
 
@@ -145,22 +151,5 @@ def _descriptors() -> list[str]:
     return found
 
 
-def _segments(things: set[object]) -> set[object]:
-    return {thing for thing in things if str(thing).startswith(f"{SHM}/")}
-
-
-def _without_foreign(things: set[object]) -> set[object]:
-    """The things without shared memory that belongs to somebody else on this machine: a process of theirs maps it."""
-    segments = _segments(things)
-    if not segments:
-        return things
-    ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
-    theirs = "".join(_maps(process.pid) for process in psutil.process_iter() if process.pid not in ours)
-    return things - {segment for segment in segments if str(segment) in theirs}
-
-
-def _maps(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/maps").read_text()
-    except OSError:  # gone, or another user's
-        return ""
+def _shared(things: set[object]) -> set[str]:
+    return {thing for thing in things if isinstance(thing, str) and thing.startswith(f"{segments.SHM}/")}

@@ -55,7 +55,7 @@ class Column:
     Attributes:
         declared: its capabilities.
         observed: those that were seen.
-        topics: the outcomes of each topic's cases.
+        topics: the outcomes of each topic's cases; those not run are among them.
         faults: cases that are expected to fail, with the reason.
     """
 
@@ -107,10 +107,12 @@ def _shown(column: Column, name: str) -> str:
 
 
 def _kept(outcomes: set[str]) -> str:
-    if not outcomes:
+    if outcomes <= {"not run"}:
         return "not tried"
     if "failed" in outcomes:
         return "**no**"
+    if "not run" in outcomes:
+        return "not all tried"
     if "xfailed" in outcomes:
         return "but for known faults"
     if "skipped" in outcomes:

@@ -15,6 +15,7 @@ from typing import Final
 
 from manyhands.hooks import BaseHook, HookStore
 from manyhands.records import Entry
+from manyhands.testing.files import add_line, lines
 
 _PAUSE_SECONDS: Final = 0.002
 _NAME: Final = "manyhands.testing"
@@ -50,17 +51,12 @@ class Notebook:
 
     def write(self, what: str, store: str | None = None, positions: tuple[int, ...] = ()) -> None:
         """Add a note, in one piece however many write."""
-        note = Note(what, os.getpid(), threading.get_ident(), store, positions)
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(file, json.dumps(asdict(note)).encode() + b"\n")
-        finally:
-            os.close(file)
+        add_line(self.path, json.dumps(asdict(Note(what, os.getpid(), threading.get_ident(), store, positions))))
 
     def read(self, what: str | None = None) -> list[Note]:
         """The notes in their order; those that say this, or all."""
-        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
-        notes = [Note(**{**fields, "positions": tuple(fields["positions"])}) for fields in map(json.loads, lines)]
+        fields = map(json.loads, lines(self.path))
+        notes = [Note(**{**note, "positions": tuple(note["positions"])}) for note in fields]
         return [note for note in notes if what in (None, note.what)]
 
 
@@ -175,7 +171,7 @@ class Spinning:
 
 @dataclass(frozen=True)
 class Meeting:
-    """A deed: to wait until somebody else does it at the same time.
+    """A deed: to wait until somebody else does it at the same time. Once somebody has waited in vain nobody does.
 
     Attributes:
         folder: where those who wait have a file each.
@@ -190,33 +186,39 @@ class Meeting:
         """Two were there at the same time."""
         return (self.folder / "met").exists()
 
+    @property
+    def is_over(self) -> bool:
+        """It took place, or somebody waited in vain."""
+        return self.took_place or (self.folder / "in vain").exists()
+
     def __call__(self) -> None:
         """Wait for the other."""
-        with self._present():
-            end = time.monotonic() + self.seconds
-            while not self._met() and time.monotonic() < end:
+        with self._present() as waits:
+            while waits():
                 time.sleep(_PAUSE_SECONDS)
 
     async def attend(self) -> None:
         """The same, by awaiting."""
-        with self._present():
-            end = time.monotonic() + self.seconds
-            while not self._met() and time.monotonic() < end:  # noqa: ASYNC110  # the other may be in another process
+        with self._present() as waits:
+            while waits():  # noqa: ASYNC110  # the other may be in another process
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     @contextmanager
-    def _present(self) -> Iterator[None]:
-        here = self.folder / f"here-{os.urandom(8).hex()}"
+    def _present(self) -> Iterator[Callable[[], bool]]:
+        """Be there; gives a function that says whether to wait."""
+        here, end = self.folder / f"here-{os.urandom(8).hex()}", time.monotonic() + self.seconds
         here.touch()
         try:
-            yield
+            yield lambda: self._goes_on(end)
         finally:
             here.unlink()
 
-    def _met(self) -> bool:
-        if not self.took_place and len(list(self.folder.glob("here-*"))) > 1:
+    def _goes_on(self, end: float) -> bool:
+        if not self.is_over and len(list(self.folder.glob("here-*"))) > 1:
             (self.folder / "met").touch()
-        return self.took_place
+        elif not self.is_over and time.monotonic() >= end:
+            (self.folder / "in vain").touch()
+        return not self.is_over
 
 
 class Attending(BaseHook):

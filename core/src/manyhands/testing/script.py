@@ -21,7 +21,6 @@ Where workers are processes, `"die"` kills them. The counts are the sizes of fil
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -32,6 +31,7 @@ from manyhands.errors import UsageError
 from manyhands.hooks import BaseHook, HookStore
 from manyhands.records import Entry, EntryStatus, Outcome
 from manyhands.testing.faults import die, spare_this_process
+from manyhands.testing.files import append
 
 Deed = Literal["ok", "raise", "reject", "drop", "sleep", "die"]
 """What a hook does when it comes to a record: nothing, raise, mark it failed, leave it out, sleep, kill its process."""
@@ -157,7 +157,7 @@ class Scripted(BaseHook):
     def _begin(self, entry: Entry) -> Deed:
         """Count the attempt, and say what is to be done at it."""
         position = entry["position"]
-        earlier = _count(self._folder / str(position))
+        earlier = append(self._folder / str(position), b".")
         return _at(self._script.get(position, ("ok",)), earlier)
 
     def _pauses(self, deed: Deed) -> Iterator[float]:
@@ -192,16 +192,6 @@ class ScriptedAsync(Scripted):
 
 def _at(deeds: Sequence[Deed], attempt: int) -> Deed:
     return deeds[min(attempt, len(deeds) - 1)]
-
-
-def _count(path: Path) -> int:
-    """Add an attempt to the file; how many there were before. One write, so that none is lost at whatever death."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(file, b".")
-        return os.fstat(file).st_size - 1
-    finally:
-        os.close(file)
 
 
 def _check(script: Script) -> None:

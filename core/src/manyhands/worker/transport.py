@@ -1,7 +1,8 @@
 """Chunks and results as bytes, for backends whose workers are other processes.
 
 A message is a header, which is small msgpack, and parts, which are payloads as they are: they need not be copied into
-one another. Entries and error records that have no bytes yet are packed here; nothing is pickled.
+one another. Entries and error records that have no bytes yet are packed here; nothing is pickled. Both ends must have
+the same version of manyhands: what is in a header is nobody else's business.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ _KINDS: Final = (ChunkKind.RAW, ChunkKind.PACKED, ChunkKind.CALLS)
 
 
 def dump_chunk(chunk: Chunk) -> tuple[bytes, Buffer]:
-    """Header and payload."""
+    """A chunk on its way to a worker.
+
+    Args:
+        chunk: raw, packed or of calls: what the driver submits where records cross processes.
+
+    Returns:
+        Header and payload.
+    """
     c = chunk
     kind = _KINDS.index(c.kind)
     header: bytes = msgpack.packb((c.sequence, c.start, c.count, kind, c.line, c.compressed, c.lo, c.hi, c.attempt))
@@ -36,18 +44,26 @@ def dump_chunk(chunk: Chunk) -> tuple[bytes, Buffer]:
 
 
 def load_chunk(header: Buffer, payload: bytes) -> Chunk:
-    """The chunk again."""
+    """The chunk again.
+
+    Args:
+        header: the first that `dump_chunk` gave.
+        payload: the second.
+    """
     sequence, start, count, kind, line, compressed, lo, hi, attempt = msgpack.unpackb(header)
     return Chunk(sequence, start, count, _KINDS[kind], payload, line, compressed, lo, hi, attempt)
 
 
 def dump_result(result: ChunkResult, chunk: Chunk, context: WorkerContext) -> tuple[bytes, list[bytes]]:
-    """Header, and output and errors.
+    """A result on its way back.
 
     Args:
         result: what became of the chunk; entries in it that cannot travel are rejected.
         chunk: the chunk.
         context: the job.
+
+    Returns:
+        Header, and parts: output and errors.
     """
     output, errors = result.output, result.errors
     listed = (isinstance(output, list), isinstance(errors, list))
@@ -64,7 +80,15 @@ def dump_result(result: ChunkResult, chunk: Chunk, context: WorkerContext) -> tu
 
 
 def load_result(header: Buffer, parts: Sequence[bytes]) -> ChunkResult:
-    """The result again."""
+    """The result again.
+
+    Args:
+        header: the first that `dump_result` or `RemoteWorker.run` gave.
+        parts: the second.
+
+    Raises:
+        Exception: a value of an output is of a class that cannot be imported here.
+    """
     *values, listed, compressed = msgpack.unpackb(header)
     output, errors = (
         _unpack(part, is_list=is_list, compressed=compressed) for part, is_list in zip(parts, listed, strict=True)

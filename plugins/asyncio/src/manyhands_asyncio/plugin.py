@@ -20,8 +20,8 @@ class AsyncIOOptions(ExecutorOptions):
         loop: an event loop to use; only from Python.
     """
 
-    concurrency: Annotated[int, Field(ge=1)] = 10
-    max_workers: Annotated[int, Field(ge=1)] | None = None
+    concurrency: Annotated[int, Field(ge=1, strict=True)] = 10
+    max_workers: Annotated[int, Field(ge=1, strict=True)] | None = None
     loop: SkipJsonSchema[Any] = None  # no job file can name one
 
 

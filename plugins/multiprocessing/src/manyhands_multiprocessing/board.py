@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from manyhands.processes.owner import owned_name
+
 _WORDS: Final = 8
 _BYTES: Final = 8 * _WORDS
 
@@ -38,7 +40,7 @@ class Board:
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("manyhands")
         else:
-            descriptor, path = tempfile.mkstemp(prefix="manyhands-")
+            descriptor, path = tempfile.mkstemp(prefix=f"{owned_name('board')}-")
             Path(path).unlink()
         os.ftruncate(descriptor, (workers + 1) * _BYTES)
         return cls(descriptor, workers)

@@ -20,9 +20,9 @@ class MultiProcessingOptions(ProcessExecutorOptions):
         max_chunks_per_worker: after so many chunks a worker is replaced by a new one; left out: never.
     """
 
-    max_workers: Annotated[int, Field(ge=1)] | None = None
+    max_workers: Annotated[int, Field(ge=1, strict=True)] | None = None
     start_method: Literal["forkserver", "spawn"] = "forkserver"
-    max_chunks_per_worker: Annotated[int, Field(ge=1)] | None = None
+    max_chunks_per_worker: Annotated[int, Field(ge=1, strict=True)] | None = None
 
 
 class MultiProcessEngineOptions(EngineOptions):

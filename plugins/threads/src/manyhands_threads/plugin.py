@@ -18,7 +18,7 @@ class ThreadOptions(ExecutorOptions):
         chunksize: as everywhere, but left out it is 1 for jobs with hooks.
     """
 
-    max_workers: Annotated[int, Field(ge=1)] | None = None
+    max_workers: Annotated[int, Field(ge=1, strict=True)] | None = None
 
 
 @hookimpl

@@ -11,7 +11,8 @@ from manyhands.records import Outcome
 from manyhands.report import RunStatus
 from manyhands.testing.cases.accounts import check_attempts, check_outcomes, expected, messages, outcomes
 from manyhands.testing.cases.needs import needs
-from manyhands.testing.jobs import Row, failing_source, rows
+from manyhands.testing.models import Row
+from manyhands.testing.records import failing_source, rows
 from manyhands.testing.script import Deed, attempts, deterministic_failure, fate, seeded
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from manyhands.records import Outcome
 from manyhands.testing.script import Script, fate
 
 if TYPE_CHECKING:
-    from manyhands.testing.bench import Bench, Ran
+    from manyhands.testing.bench import Bench
+    from manyhands.testing.ran import Ran
 
 WRITTEN = (Outcome.OK, Outcome.REJECTED, Outcome.DEAD)
 """Outcomes that are seen in the files."""

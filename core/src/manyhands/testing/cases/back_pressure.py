@@ -7,16 +7,12 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.report import RunStatus
+from manyhands.testing.bench import PATIENCE, Bench
 from manyhands.testing.notes import Gate, Held, Notebook, Witness
 from manyhands.worker.context import WorkerContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from manyhands.testing.bench import Bench
-
-PATIENCE: Final = 20.0
-"""Seconds within which what has to happen happens, on a busy machine too."""
 
 MOST_SLOTS: Final = 1000
 """No number of workers on one machine is worth more chunks in flight."""
@@ -35,10 +31,10 @@ class BackPressureCases:
         with bench.started(WorkerContext(pre_hooks=[Witness(bench.folder)])) as executor:
             for n in range(4 * bench.workers):
                 found.append(executor.slots())
-                executor.submit(bench.chunk([{"n": n}], n, start=n)).result(PATIENCE)
+                bench.results(executor.submit(bench.chunk([{"n": n}], n, start=n)))
             found.append(executor.slots())
         strange = [slots for slots in found if type(slots) is not int or not 1 <= slots <= MOST_SLOTS]
-        assert not strange, bench.broken("back-pressure", f"slots() gave {strange[0]!r}, not a number from 1 to 1000")
+        assert not strange, bench.broken("back pressure", f"slots() gave {strange[0]!r}, not a number from 1 to 1000")
 
     def test_an_endless_input_is_read_no_further_than_needed(self, bench: Bench) -> None:
         source, gate = Endless(), Gate(bench.folder)
@@ -54,7 +50,7 @@ class BackPressureCases:
         ran = bench.finish(pipe)
         assert ran.report.status is RunStatus.ABORTED, bench.broken("cancelling", f"aborted, it {ran.report.status}")
         fault = f"while all hooks were busy, {read} records were read; with its slots() it should be under {bound}"
-        assert read < bound, bench.broken("back-pressure", fault)
+        assert read < bound, bench.broken("back pressure", fault)
 
     def test_reading_waits_for_a_slow_output(self, bench: Bench) -> None:
         source = Endless()
@@ -68,7 +64,7 @@ class BackPressureCases:
         bench.finish(pipe)
         assert positions == [0, 1, 2], bench.broken("order", f"the first entries have the positions {positions}")
         fault = f"while nobody took the output, {read} records were read; with its slots() it should be under {bound}"
-        assert read < bound, bench.broken("back-pressure", fault)
+        assert read < bound, bench.broken("back pressure", fault)
 
 
 class Endless:

@@ -16,7 +16,8 @@ from manyhands.records import Outcome
 from manyhands.report import FlowReport, RunStatus
 from manyhands.testing.bench import became
 from manyhands.testing.cases.needs import needs
-from manyhands.testing.jobs import Paces, PacesAsync, notes
+from manyhands.testing.files import lines
+from manyhands.testing.hooks import Paces, PacesAsync
 from manyhands.testing.script import attempts, deterministic_failure, release
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _endless(bench: Bench, chunksize: int, *, is_async: bool = False) -> Pipe:
 
 def _begun(bench: Bench) -> list[int]:
     """Positions of records that have begun."""
-    return [int(line.split()[0]) for line in notes(bench.folder / "paces")]
+    return [int(line.split()[0]) for line in lines(bench.folder / "paces")]
 
 
 def _wait_for_records(bench: Bench) -> None:
@@ -173,13 +174,13 @@ class _Interrupts:
         signal.signal(signal.SIGINT, self._before)
 
     def _interrupt(self) -> None:
-        if became(lambda: len(notes(self._path)) >= BEGUN, 20):
+        if became(lambda: len(lines(self._path)) >= BEGUN, 20):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _check_quiet(bench: Bench, aborted: float) -> None:
     """See that no record began any more."""
-    late = [line for line in notes(bench.folder / "paces") if float(line.split()[1]) > aborted + LATEST]
+    late = [line for line in lines(bench.folder / "paces") if float(line.split()[1]) > aborted + LATEST]
     assert not late, bench.broken("cancelling", f"{len(late)} records began more than {LATEST:g} s after the abort")
 
 

@@ -10,13 +10,10 @@ import psutil
 
 from manyhands.errors import WorkerLost
 from manyhands.executor import Executor
-from manyhands.testing.bench import Bench, became
+from manyhands.testing.bench import PATIENCE, Bench, became
 from manyhands.testing.contract import broken
 from manyhands.testing.notes import Attending, Gate, Held, Meeting, Note, Notebook, Spinning, Witness
 from manyhands.worker.context import WorkerContext
-
-PATIENCE: Final = 20.0
-"""Seconds within which what is declared has to be seen, on a busy machine too."""
 
 _GLANCE: Final = 0.3
 """Seconds for which it is looked for what is not declared."""
@@ -35,15 +32,18 @@ class CapabilityCases:
             assert capabilities == bench.capabilities, bench.broken("capabilities", fault)
 
     def test_inline(self, bench: Bench) -> None:
-        here = (os.getpid(), threading.get_ident())
-        with bench.started(WorkerContext(pre_hooks=[Witness(bench.folder)])) as executor:
+        here, gate = (os.getpid(), threading.get_ident()), Gate(bench.folder)
+        held = Held(gate, _hold(bench) / 4)
+        with bench.started(WorkerContext(pre_hooks=[Witness(bench.folder, held)])) as executor:
             future = executor.submit(bench.chunk([{"n": 0}]))
             done = future.done()
-            future.result(PATIENCE)
+            gate.open()
+            bench.results(future)
         (note,) = Notebook(bench.folder).read("execute")
         seen = done and (note.pid, note.thread) == here
         thread = "" if seen else "not "
         bench.observe("inline", seen=seen, by=f"submit() does {thread}run the chunk in the calling thread")
+        assert done == seen, bench.broken("submit", "submit() returned only when a worker had run the chunk")
 
     def test_concurrent(self, bench: Bench) -> None:
         meeting = Meeting(bench.folder, _patience(declared=bench.capabilities.concurrent))
@@ -51,14 +51,14 @@ class CapabilityCases:
             # More than there are workers: a backend may put several in one worker's queue.
             count = 2 * bench.workers if bench.capabilities.concurrent else 2
             futures = [executor.submit(bench.chunk([{"n": n}], n, start=n)) for n in range(count)]
-            for future in futures:
-                future.result(count * PATIENCE)
+            became(lambda: meeting.is_over, meeting.seconds)
+            bench.results(*futures)
         by = "two chunks ran at a time" if meeting.took_place else "no two chunks ran at a time (options: two workers)"
         bench.observe("concurrent", seen=meeting.took_place, by=by)
 
     def test_crosses_process(self, bench: Bench) -> None:
         with bench.started(WorkerContext(pre_hooks=[Witness(bench.folder)])) as executor:
-            executor.submit(bench.chunk([{"n": 0}])).result(PATIENCE)
+            bench.results(executor.submit(bench.chunk([{"n": 0}])))
         (note,) = Notebook(bench.folder).read("execute")
         seen = note.pid != os.getpid()
         by = f"hooks run in {'another' if seen else 'this'} process"
@@ -66,12 +66,11 @@ class CapabilityCases:
 
     def test_distributed(self, bench: Bench) -> None:
         gate = Gate(bench.folder)
-        patience = 0.0 if bench.capabilities.inline else PATIENCE
-        with bench.started(WorkerContext(pre_hooks=[Witness(bench.folder, Held(gate, patience))])) as executor:
+        with bench.started(WorkerContext(pre_hooks=[Witness(bench.folder, Held(gate, _hold(bench)))])) as executor:
             future = executor.submit(bench.chunk([{"n": 0}]))
             seen = not _is_ours(_first(bench).pid)
             gate.open()
-            future.result(PATIENCE)
+            bench.results(future)
         whose = "no descendant" if seen else "a descendant"
         hint = ": let cluster() give it workers" if bench.capabilities.distributed else ""
         bench.observe("distributed", seen=seen, by=f"its worker is {whose} of the process that runs the pipe{hint}")
@@ -79,14 +78,13 @@ class CapabilityCases:
     def test_reports_progress(self, bench: Bench) -> None:
         gate = Gate(bench.folder)
         declared = bench.capabilities.reports_progress
-        patience = 0.0 if bench.capabilities.inline else PATIENCE
-        with bench.started(WorkerContext(pre_hooks=[Witness(bench.folder, Held(gate, patience))])) as executor:
+        with bench.started(WorkerContext(pre_hooks=[Witness(bench.folder, Held(gate, _hold(bench)))])) as executor:
             future = executor.submit(bench.chunk([{"n": 0}, {"n": 1}]))
             _first(bench)
             told = became(lambda: executor.progress(future), PATIENCE if declared else _GLANCE)
             progress = executor.progress(future)
             gate.open()
-            future.result(PATIENCE)
+            bench.results(future)
         by = f"progress() gave {'something' if told else 'None'} while a hook was at work"
         bench.observe("reports_progress", seen=told, by=by)
         if progress is not None:
@@ -108,7 +106,8 @@ class CapabilityCases:
             try:
                 bench.observe("can_kill", seen=killed, by=by)
                 if killed:
-                    error = future.exception(PATIENCE)
+                    bench.wait_for(future)
+                    error = None if future.cancelled() else future.exception()
                     fault = f"{by}, but its future then had {error!r}"
                     assert isinstance(error, WorkerLost), broken("limits", f"{bench.name}: {fault}")
                     bench.wait_until(lambda: not _runs(note), f"process {note.pid} ended after its eviction")
@@ -119,7 +118,9 @@ class CapabilityCases:
     def test_async_native(self, bench: Bench) -> None:
         meeting = Meeting(bench.folder, _patience(declared=bench.capabilities.async_native))
         with bench.started(WorkerContext(pre_hooks=[Attending(meeting)])) as executor:
-            executor.submit(bench.chunk([{"n": 0}, {"n": 1}])).result(2 * PATIENCE)
+            future = executor.submit(bench.chunk([{"n": 0}, {"n": 1}]))
+            became(lambda: meeting.is_over, meeting.seconds)
+            bench.results(future)
         seen = meeting.took_place
         bench.observe("async_native", seen=seen, by=f"async hooks of two records {'met' if seen else 'never met'}")
 
@@ -128,16 +129,21 @@ def _patience(*, declared: bool) -> float:
     return PATIENCE if declared else _GLANCE
 
 
+def _hold(bench: Bench) -> float:
+    """Seconds for which a hook waits for the test, if that can do anything meanwhile."""
+    return 0.0 if bench.capabilities.inline else PATIENCE
+
+
 def _first(bench: Bench) -> Note:
     """The note of the first hook that executes."""
     notes = Notebook(bench.folder)
-    bench.wait_until(lambda: notes.read("execute"), "a chunk that was submitted began", PATIENCE)
+    bench.wait_until(lambda: notes.read("execute"), "a chunk that was submitted began")
     return notes.read("execute")[0]
 
 
 def _works(bench: Bench, executor: Executor) -> None:
     """The executor takes chunks as before."""
-    result = executor.submit(bench.chunk([{"n": 1}], 1, start=1)).result(PATIENCE)
+    (result,) = bench.results(executor.submit(bench.chunk([{"n": 1}], 1, start=1)))
     assert result.ok == 1, bench.broken("limits", f"after an eviction a chunk of one record gave {result}")
 
 

@@ -6,28 +6,21 @@ import json
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pytest
 
 from manyhands.chunks import Chunk, ChunkKind, ChunkResult
+from manyhands.testing.bench import PATIENCE, Bench
 from manyhands.testing.cases.needs import needs
-from manyhands.testing.notes import Counting, Gate, Held, Notebook, Witness
+from manyhands.testing.notes import Counting, Gate, Held, Meeting, Notebook, Witness
 from manyhands.testing.script import deterministic_failure
 from manyhands.worker import codec
 from manyhands.worker.context import WorkerContext
 from manyhands.worker.encode import JSONEncoder
 from manyhands.worker.rows import JSONLinesDecoder
 
-if TYPE_CHECKING:
-    from manyhands.testing.bench import Bench
-
-PATIENCE: Final = 20.0
-"""Seconds within which what has to happen happens, on a busy machine too."""
-
 RECORDS: Final = 6
-
-every_kind: pytest.MarkDecorator = pytest.mark.parametrize("compressed", [False, True], ids=["plain", "lz4"])
 
 
 class ChunkCases:
@@ -36,9 +29,11 @@ class ChunkCases:
     def test_each_chunk_gives_its_own_result(self, bench: Bench) -> None:
         sizes = [3, 1, 5, 2, 4, 1, 1, 3]
         chunks = [bench.chunk(_rows(size), n, start=100 * n) for n, size in enumerate(sizes)]
-        with bench.started(WorkerContext(pre_hooks=[Counting()])) as executor:
+        # Two workers have one at a time, where there are two: results that they exchange show.
+        both = Meeting(bench.folder, PATIENCE) if bench.capabilities.concurrent else None
+        with bench.started(WorkerContext(pre_hooks=[Witness(bench.folder, both), Counting()])) as executor:
             futures = [executor.submit(chunk) for chunk in chunks]
-            results = [future.result(PATIENCE) for future in futures]
+            results = bench.results(*futures)
         for chunk, result in zip(chunks, results, strict=True):
             _check(bench, chunk, result)
 
@@ -48,7 +43,7 @@ class ChunkCases:
         hook = Witness(bench.folder)
         with bench.started(WorkerContext(pre_hooks=[hook, Counting()])) as executor:
             for chunk in chunks:
-                _check(bench, chunk, executor.submit(chunk).result(PATIENCE))
+                _check(bench, chunk, *bench.results(executor.submit(chunk)))
         seen = [position for note in hook.notes.read("execute") for position in note.positions]
         wanted = [10 * n + index for n, part in enumerate(bounds) for index in range(*part)]
         assert seen == wanted, bench.broken("chunks", f"of records {wanted} its hooks saw {seen}")
@@ -69,7 +64,7 @@ class ChunkCases:
         encoder = JSONEncoder() if encoded else None
         context = WorkerContext(pre_hooks=[hook], encoder=encoder, error_encoder=encoder)
         with bench.started(context) as executor:
-            result = executor.submit(bench.chunk(_rows(RECORDS))).result(PATIENCE)
+            (result,) = bench.results(executor.submit(bench.chunk(_rows(RECORDS))))
         told = (result.ok, result.rejected, result.dropped)
         assert told == (3, 2, 1), bench.broken("chunks", f"of 6 records 2 failed and 1 was dropped, it gave {result}")
         parts = [len(part.splitlines() if isinstance(part, bytes) else part) for part in (result.output, result.errors)]
@@ -81,7 +76,7 @@ class ChunkCases:
         chunk = bench.chunk(rows, 1)
         with bench.started(WorkerContext(pre_hooks=[Counting()])) as executor:
             for again in (chunk, chunk.narrowed(0, RECORDS), chunk.narrowed(0, RECORDS)):
-                _check(bench, again, executor.submit(again).result(PATIENCE))
+                _check(bench, again, *bench.results(executor.submit(again)))
         assert rows == _rows(RECORDS), bench.broken("chunks", f"hooks changed the records of the chunk itself: {rows}")
 
     def test_submit_gives_a_new_future_each_time(self, bench: Bench) -> None:
@@ -112,8 +107,8 @@ class ChunkCases:
             bench.wait_until(lambda: notes.read("execute"), "a chunk began")
             cancelled = [n for n in range(count // 2, count) if futures[n].cancel()]
             gate.open()
-            results = {n: futures[n].result(PATIENCE) for n in range(count) if n not in cancelled}
-        lost = [n for n, result in results.items() if result.ok != 1]
+            results = bench.results(*(futures[n] for n in range(count) if n not in cancelled))
+        lost = [result.sequence for result in results if result.ok != 1]
         assert not lost, bench.broken("futures", f"chunks {lost} have no record after others were cancelled")
 
     @needs(not_="inline")
@@ -130,11 +125,12 @@ class ChunkCases:
             executor.shutdown(cancel=True)
         begun = {position for note in notes.read("execute") for position in note.positions}
         assert len(begun) < count, bench.broken("cancelling", f"shutdown(cancel=True) let all {count} chunks run")
-        open_ones = [n for n in range(count) if n not in begun and not futures[n].cancelled()]
-        fault = f"chunks {open_ones} had not begun, and shutdown(cancel=True) did not cancel their futures"
-        assert not open_ones, bench.broken("cancelling", fault)
-        undone = [n for n in begun if not futures[n].done()]
+        undone = [n for n in range(count) if not futures[n].done()]
         assert not undone, bench.broken("hang", f"after shutdown(cancel=True) the futures of chunks {undone} are open")
+        # A worker may just have got its chunk, which then has begun though no hook has seen it.
+        kept = [n for n in range(count) if n not in begun and not futures[n].cancelled()]
+        fault = f"no hook had seen chunks {kept}, and shutdown(cancel=True) did not cancel their futures"
+        assert len(kept) <= bench.workers, bench.broken("cancelling", fault)
 
 
 def _rows(count: int) -> list[dict[str, Any]]:
@@ -152,7 +148,7 @@ def _run_payload(bench: Bench, kind: ChunkKind, payload: Any) -> None:
     context = WorkerContext(pre_hooks=[Counting()], decoder=decoder, json_input=decoder is not None)
     with bench.started(context) as executor:
         for part in parts:
-            _check(bench, part, executor.submit(part).result(PATIENCE))
+            _check(bench, part, *bench.results(executor.submit(part)))
 
 
 def _check(bench: Bench, chunk: Chunk, result: ChunkResult) -> None:

@@ -13,7 +13,8 @@ from manyhands.adapters.csv import CSVInputAdapter
 from manyhands.adapters.json import JSONInputAdapter
 from manyhands.adapters.memory import MemoryOutputAdapter
 from manyhands.adapters.python import IterableInputAdapter
-from manyhands.testing.jobs import VALUES, TellsBatch, TellsSize, TellsValue, described, rows, sized
+from manyhands.testing.hooks import TellsBatch, TellsSize, TellsValue
+from manyhands.testing.records import VALUES, described, rows, sized
 
 if TYPE_CHECKING:
     from manyhands.testing.bench import Bench

@@ -13,11 +13,14 @@ from manyhands.report import RunStatus
 from manyhands.testing.cases.accounts import check_attempts, check_outcomes
 from manyhands.testing.cases.needs import needs
 from manyhands.testing.faults import CAUSES, FAULTS, spare_this_process
-from manyhands.testing.jobs import Faulty, FaultyAsync, FaultyRow, FaultyWhenWritten, Lives, Row, rows
+from manyhands.testing.hooks import Faulty, FaultyAsync, Lives
+from manyhands.testing.models import FaultyRow, FaultyWhenWritten, Row
+from manyhands.testing.records import rows
 from manyhands.testing.script import Script, attempts, deterministic_failure
 
 if TYPE_CHECKING:
-    from manyhands.testing.bench import Bench, Ran
+    from manyhands.testing.bench import Bench
+    from manyhands.testing.ran import Ran
 
 JOBS: Final[dict[str, dict[str, Any]]] = {
     "pre": {"schema": Row, "pre": [Faulty()]},

@@ -9,7 +9,9 @@ from manyhands.errors import WorkerInitError
 from manyhands.events import ChunkDone, ChunkFailed, ChunkSubmitted, Event, RecordDead, RunEnded, RunStarted
 from manyhands.testing.cases.needs import needs
 from manyhands.testing.faults import spare_this_process
-from manyhands.testing.jobs import Lives, Row, rows
+from manyhands.testing.hooks import Lives
+from manyhands.testing.models import Row
+from manyhands.testing.records import rows
 from manyhands.testing.script import deterministic_failure, seeded
 
 if TYPE_CHECKING:

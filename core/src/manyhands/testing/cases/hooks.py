@@ -11,20 +11,20 @@ import pytest
 from manyhands.adapters.csv import CSVInputAdapter
 from manyhands.records import Outcome
 from manyhands.testing.cases.accounts import check_attempts, check_outcomes, messages
-from manyhands.testing.jobs import (
+from manyhands.testing.files import lines
+from manyhands.testing.hooks import (
     Lives,
     LivesAsync,
     Marks,
     MarksAsync,
     Reverses,
     ReversesAsync,
-    Row,
     TellsBatch,
     TellsEntry,
     WritesStore,
-    notes,
-    rows,
 )
+from manyhands.testing.models import Row
+from manyhands.testing.records import rows
 from manyhands.testing.script import attempts, deterministic_failure
 
 if TYPE_CHECKING:
@@ -115,13 +115,13 @@ class HookCases:
         """What `setup` put there is seen by `execute` and by `teardown` on the same worker."""
         path = bench.folder / "life"
         ran = bench.run(rows(12), pre=[(LivesAsync if is_async else Lives)(path)], chunksize=2)
-        lines = notes(path)
-        counts = Counter(line.split(maxsplit=1)[0] for line in lines)
+        told = lines(path)
+        counts = Counter(line.split(maxsplit=1)[0] for line in told)
         assert counts["setup"] == counts["teardown"] >= 1, bench.broken(
             "workers", f"{counts['setup']} setups and {counts['teardown']} teardowns"
         )
         assert counts["record"] == 12, bench.broken("workers", f"{counts['record']} of 12 records ran")
-        torn = [line.removeprefix("teardown ") for line in lines if line.startswith("teardown")]
+        torn = [line.removeprefix("teardown ") for line in told if line.startswith("teardown")]
         assert len(set(torn)) == len(torn), bench.broken("workers", f"workers share a store: {torn}")
         strange = {row["k"]: row["token"] for row in ran.rows if row["token"] not in torn}
         assert not strange, bench.broken("workers", f"records saw stores that nobody set up: {strange}, not {torn}")

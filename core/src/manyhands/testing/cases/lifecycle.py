@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -12,8 +11,9 @@ import psutil
 import pytest
 
 from manyhands.errors import TeardownError, WorkerInitError
+from manyhands.testing.bench import PATIENCE, Bench, became
 from manyhands.testing.cases.needs import needs
-from manyhands.testing.notes import Gate, Held, Note, Witness, fail
+from manyhands.testing.notes import Gate, Held, Meeting, Note, Witness, fail
 from manyhands.worker.context import WorkerContext
 
 if TYPE_CHECKING:
@@ -22,12 +22,9 @@ if TYPE_CHECKING:
 
     from manyhands.chunks import ChunkResult
     from manyhands.executor import Executor
-    from manyhands.testing.bench import Bench
-
-PATIENCE: Final = 20.0
-"""Seconds within which what has to happen happens, on a busy machine too."""
 
 _MOMENT: Final = 0.2
+_LATE_SECONDS: Final = 2.0
 
 either_end: pytest.MarkDecorator = pytest.mark.parametrize("cancel", [False, True], ids=["shutdown", "cancel"])
 
@@ -40,6 +37,29 @@ class LifecycleCases:
         with bench.started(WorkerContext(pre_hooks=[hook])):
             ready = hook.notes.read("setup")
         assert ready, bench.broken("start", "start() returned before a worker had passed its hooks' setup")
+
+    @either_end
+    def test_nothing_runs_when_shutdown_has_returned(self, bench: Bench, *, cancel: bool) -> None:
+        hook = Witness(bench.folder, teardown=Held(Gate(bench.folder), _MOMENT / 2))
+        with bench.started(WorkerContext(pre_hooks=[hook]), cancel=cancel) as executor:
+            bench.results(*_submit(bench, executor, 2 * bench.workers))
+        alive = sorted({_place(note) for note in hook.notes.read() if _is_alive(bench, note)})
+        assert not alive, bench.broken("shutdown", f"it returned while there were workers: {', '.join(alive)}")
+
+    @either_end
+    def test_each_worker_is_set_up_once_and_torn_down_once(self, bench: Bench, *, cancel: bool) -> None:
+        hook = _shared_out(bench)
+        with bench.started(WorkerContext(pre_hooks=[hook]), cancel=cancel) as executor:
+            bench.results(*_submit(bench, executor, 4 * bench.workers))
+        _check_lives(bench, hook)
+
+    def test_hooks_execute_with_the_store_of_their_worker(self, bench: Bench) -> None:
+        hook = _shared_out(bench)
+        with bench.started(WorkerContext(pre_hooks=[hook])) as executor:
+            bench.results(*_submit(bench, executor, 4 * bench.workers))
+        set_up, used = ({_worker(note) for note in hook.notes.read(what)} for what in ("setup", "execute"))
+        strange = sorted(used - set_up, key=str)
+        assert not strange, bench.broken("workers", f"hooks had stores that no setup filled there: {strange}")
 
     def test_a_setup_that_fails_is_raised_by_start(self, bench: Bench) -> None:
         executor = bench.make()
@@ -56,33 +76,10 @@ class LifecycleCases:
         for _ in range(2):
             _run_anew(bench, executor)
 
-    @either_end
-    def test_each_worker_is_set_up_once_and_torn_down_once(self, bench: Bench, *, cancel: bool) -> None:
-        hook = Witness(bench.folder)
-        executor = bench.make()
-        executor.start(bench.adapt(WorkerContext(pre_hooks=[hook]), executor))
-        try:
-            _finish(_submit(bench, executor, 4 * bench.workers))
-        finally:
-            executor.shutdown(cancel=cancel)
-        set_up, torn_down = (Counter(map(_worker, hook.notes.read(what))) for what in ("setup", "teardown"))
-        assert max(set_up.values()) == 1, bench.broken("workers", f"stores were set up more than once: {set_up}")
-        missed, spare = sorted(set_up - torn_down), sorted(torn_down - set_up)
-        assert not missed, bench.broken("shutdown", f"{len(missed)} of {len(set_up)} workers were not torn down")
-        assert not spare, bench.broken("workers", f"teardown ran again, or without setup, in (process, store) {spare}")
-
-    def test_hooks_execute_with_the_store_of_their_worker(self, bench: Bench) -> None:
-        hook = Witness(bench.folder)
-        with bench.started(WorkerContext(pre_hooks=[hook])) as executor:
-            _finish(_submit(bench, executor, 4 * bench.workers))
-        set_up, used = ({_worker(note) for note in hook.notes.read(what)} for what in ("setup", "execute"))
-        strange = sorted(used - set_up, key=str)
-        assert not strange, bench.broken("workers", f"hooks had stores that no setup filled there: {strange}")
-
     def test_a_teardown_that_takes_time_ends_before_shutdown_returns(self, bench: Bench) -> None:
         hook = Witness(bench.folder, teardown=Held(Gate(bench.folder), _MOMENT))
         with bench.started(WorkerContext(pre_hooks=[hook])) as executor:
-            _finish(_submit(bench, executor, 2 * bench.workers))
+            bench.results(*_submit(bench, executor, 2 * bench.workers))
         begun, ended = (len(hook.notes.read(what)) for what in ("setup", "teardown"))
         fault = f"when shutdown() returned, {ended} of {begun} teardowns had ended"
         assert ended == begun, bench.broken("shutdown", fault)
@@ -90,7 +87,7 @@ class LifecycleCases:
     def test_a_teardown_that_fails_is_raised_by_shutdown(self, bench: Bench) -> None:
         executor = bench.make()
         executor.start(bench.adapt(WorkerContext(pre_hooks=[Witness(bench.folder, teardown=fail)]), executor))
-        _finish(_submit(bench, executor, 1))
+        bench.results(*_submit(bench, executor, 1))
         error = _raised_by(executor.shutdown)
         fault = f"a hook's teardown failed with 'it fails', and shutdown() raised {error!r}"
         assert isinstance(error, TeardownError), bench.broken("shutdown", fault)
@@ -99,7 +96,7 @@ class LifecycleCases:
     def test_shutdown_may_be_called_again(self, bench: Bench) -> None:
         hook = Witness(bench.folder)
         with bench.started(WorkerContext(pre_hooks=[hook])) as executor:
-            _finish(_submit(bench, executor, 1))
+            bench.results(*_submit(bench, executor, 1))
         ended = hook.notes.read("teardown")
         for cancel in (False, True):
             executor.shutdown(cancel=cancel)
@@ -117,16 +114,6 @@ class LifecycleCases:
         fault = f"when shutdown() returned, {len(unfinished)} of {len(futures)} chunks had no result: {unfinished}"
         assert not unfinished, bench.broken("shutdown", fault)
 
-    @either_end
-    def test_nothing_runs_when_shutdown_has_returned(self, bench: Bench, *, cancel: bool) -> None:
-        hook = Witness(bench.folder)
-        executor = bench.make()
-        executor.start(bench.adapt(WorkerContext(pre_hooks=[hook]), executor))
-        _finish(_submit(bench, executor, 2 * bench.workers))
-        executor.shutdown(cancel=cancel)
-        alive = sorted({_place(note) for note in hook.notes.read() if _is_alive(bench, note)})
-        assert not alive, bench.broken("shutdown", f"it returned while there were workers: {', '.join(alive)}")
-
     @needs(not_="inline")
     def test_submit_returns_while_all_workers_are_busy(self, bench: Bench) -> None:
         gate = Gate(bench.folder)
@@ -138,8 +125,8 @@ class LifecycleCases:
             thread.join(PATIENCE / 2)
             blocked = thread.is_alive()
             gate.open()
-            thread.join()
-            _finish(futures)
+            thread.join(PATIENCE)
+            bench.results(*futures)
         assert not blocked, bench.broken("submit", f"one of {count} calls of submit() waits for a worker to be free")
 
     def test_submit_before_start_is_refused(self, bench: Bench) -> None:
@@ -155,16 +142,11 @@ def _submit(bench: Bench, executor: Executor, count: int) -> list[Future[ChunkRe
     return [executor.submit(bench.chunk([{"n": n}], n, start=n)) for n in range(count)]
 
 
-def _finish(futures: list[Future[ChunkResult]]) -> list[ChunkResult]:
-    end = time.monotonic() + PATIENCE
-    return [future.result(max(end - time.monotonic(), 0.0)) for future in futures]
-
-
 def _run_anew(bench: Bench, executor: Executor) -> None:
     """The executor runs a job of a chunk."""
     executor.start(bench.adapt(WorkerContext(pre_hooks=[Witness(bench.folder)]), executor))
     try:
-        (result,) = _finish(_submit(bench, executor, 1))
+        (result,) = bench.results(*_submit(bench, executor, 1))
     finally:
         executor.shutdown()
     assert result.ok == 1, bench.broken("reuse", f"a chunk of one record gave {result}")
@@ -185,6 +167,39 @@ def _check_refused(bench: Bench, executor: Executor, when: str) -> None:
         bench.wait_until(future.done, f"the future of a chunk that was submitted {when} was done", 5.0, "submit")
         refused = future.cancelled() or future.exception() is not None
         assert refused, bench.broken("submit", f"a chunk that was submitted {when} was run")
+
+
+def _shared_out(bench: Bench) -> Witness:
+    """A hook for which two workers have a chunk at a time, where there are two."""
+    return Witness(bench.folder, Meeting(bench.folder, PATIENCE) if bench.capabilities.concurrent else None)
+
+
+def _check_lives(bench: Bench, hook: Witness) -> None:
+    """See that each store had one setup and one teardown, by the time that shutdown() returned."""
+    set_up, torn_down = (Counter(map(_worker, hook.notes.read(what))) for what in ("setup", "teardown"))
+    twice = [f"{times} times in process {pid}" for (pid, _), times in set_up.items() if times > 1]
+    assert not twice, bench.broken("workers", f"a store was set up more than once: {', '.join(twice)}")
+    missed, spare = sorted(set_up - torn_down, key=str), sorted(torn_down - set_up, key=str)
+    mixed = {pid for pid, _ in missed} & {pid for pid, _ in spare}
+    assert not mixed, bench.broken("workers", f"teardown was given other stores than setup, in processes {mixed}")
+    assert not spare, bench.broken("workers", f"teardown ran again, or without setup, in (process, store) {spare}")
+    assert not missed, _not_torn_down(bench, hook)
+
+
+def _not_torn_down(bench: Bench, hook: Witness) -> str:
+    """Why there are fewer teardowns than setups."""
+
+    def counts() -> list[Counter[str]]:
+        return [Counter(map(_place, hook.notes.read(what))) for what in ("setup", "teardown")]
+
+    set_up, torn_down = counts()
+    missing = f"{(set_up - torn_down).total()} of {set_up.total()} teardowns"
+    if became(lambda: len({each.total() for each in counts()}) == 1, _LATE_SECONDS):
+        return bench.broken("shutdown", f"{missing} ended only after shutdown() had returned")
+    again = [f"{times} times in {place}" for place, times in set_up.items() if 0 < torn_down[place] < times]
+    if again:
+        return bench.broken("workers", f"setup ran more often than teardown: {', '.join(again)}")
+    return bench.broken("shutdown", f"{missing} never ran")
 
 
 def _worker(note: Note) -> tuple[int, str | None]:

@@ -16,11 +16,13 @@ from manyhands.events import Event, RecordDead
 from manyhands.records import Outcome
 from manyhands.testing.cases.accounts import check_attempts, check_outcomes
 from manyhands.testing.cases.needs import needs
-from manyhands.testing.jobs import TellsBatch, rows
+from manyhands.testing.hooks import TellsBatch
+from manyhands.testing.records import rows
 from manyhands.testing.script import Scripted, attempts, deterministic_failure, release
 
 if TYPE_CHECKING:
-    from manyhands.testing.bench import Bench, Ran
+    from manyhands.testing.bench import Bench
+    from manyhands.testing.ran import Ran
 
 LIMIT: Final = 0.5
 """Seconds that a record may take: no quick one takes so long on a busy machine, and a stuck one takes much longer."""
@@ -42,6 +44,13 @@ class LimitCases:
         with pytest.raises(OptionsError) as caught:
             bench.run(rows(1), how=RunOptions(**limits))
         assert limit in str(caught.value), bench.broken("limits", f"{limit} is refused by {caught.value}")
+
+    @needs(not_="reports_progress")
+    def test_who_does_not_report_progress_refuses_a_limit_for_records(self, bench: Bench) -> None:
+        """It cannot tell which record it is at."""
+        with pytest.raises(OptionsError) as caught:
+            bench.run(rows(1), how=RunOptions(record_timeout=LIMIT))
+        assert "record_timeout" in str(caught.value), bench.broken("limits", f"it is refused by {caught.value}")
 
     @needs("reports_progress", not_="inline")
     @pytest.mark.parametrize("is_async", [False, True], ids=["plain", "async"])
@@ -81,6 +90,13 @@ class LimitCases:
         with _stuck(bench.folder, 2) as hook:
             ran = bench.run(rows(4), pre=[hook], how=RunOptions(chunk_timeout=LIMIT), chunksize=4)
         _check_dead(bench, ran, 2, 4, limit="chunk_timeout")
+
+    @needs("can_kill", not_="reports_progress")
+    def test_a_record_that_holds_its_chunk_up_is_dead_alone_where_there_is_no_progress(self, bench: Bench) -> None:
+        """Killing it is enough for that."""
+        with _stuck(bench.folder, 5) as hook:
+            ran = bench.run(rows(8), pre=[hook], how=RunOptions(chunk_timeout=LIMIT), chunksize=4)
+        _check_dead(bench, ran, 5, 8, limit="chunk_timeout", stage="unknown")
 
     @needs("can_kill", "reports_progress")
     def test_the_worker_of_a_stuck_record_is_gone_and_replaced(self, bench: Bench) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from manyhands.errors import WorkerLost
 from manyhands.pool import Pool, Results
+from manyhands.testing.calls import Refused, add, die_at, double, refuse_some, slow_at_first
 from manyhands.testing.cases.needs import needs
 from manyhands.testing.faults import spare_this_process
-from manyhands.testing.jobs import Refused, add, die_at, double, refuse_some, slow_at_first
 
 if TYPE_CHECKING:
     from manyhands.testing.bench import Bench

@@ -8,11 +8,12 @@ import pytest
 
 from manyhands.driver.options import RunOptions
 from manyhands.testing.cases.accounts import check_outcomes, expected, listed
-from manyhands.testing.jobs import rows
+from manyhands.testing.records import rows
 from manyhands.testing.script import Script, deterministic_failure
 
 if TYPE_CHECKING:
-    from manyhands.testing.bench import Bench, Ran
+    from manyhands.testing.bench import Bench
+    from manyhands.testing.ran import Ran
 
 RECORDS = 40
 

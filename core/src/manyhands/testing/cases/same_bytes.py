@@ -13,21 +13,9 @@ import pytest
 from manyhands.adapters.csv import CSVInputAdapter
 from manyhands.adapters.json import JSONInputAdapter
 from manyhands.hooks import BaseHook
-from manyhands.testing.jobs import (
-    Careful,
-    Everything,
-    Marks,
-    MarksAsync,
-    Order,
-    Reverses,
-    ReversesAsync,
-    Row,
-    Spoils,
-    SpoilsAsync,
-    Stamps,
-    Tree,
-    everything,
-)
+from manyhands.testing.hooks import Marks, MarksAsync, Reverses, ReversesAsync, Spoils, SpoilsAsync, Stamps
+from manyhands.testing.models import Careful, Everything, Order, Row, Tree
+from manyhands.testing.records import everything
 
 if TYPE_CHECKING:
     from manyhands.testing.bench import Bench

@@ -1,0 +1,71 @@
+"""No class of tests can be left out: pytest passes over one that is not named as it expects, and says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+from manyhands.testing import guard
+
+CENSUS: Final[pytest.StashKey[Census]] = pytest.StashKey()
+"""Where a pytest session keeps it."""
+
+
+class Census:
+    """Which modules pytest looked into, and which classes derived from the kit it took.
+
+    Attributes:
+        modules: the modules.
+        taken: the classes.
+    """
+
+    def __init__(self) -> None:
+        self.modules: list[ModuleType] = []
+        self.taken: set[type[Any]] = set()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Generator[None, Any, Any]:
+        """Remember a module that could be imported.
+
+        Args:
+            collector: of whatever was looked into.
+        """
+        report = yield
+        if report.passed and isinstance(collector, pytest.Module):
+            self.modules.append(collector.obj)
+        return report
+
+    def pytest_collection_finish(self) -> None:
+        """Refuse a run that passes over a class; what it selects of the others does not matter.
+
+        Raises:
+            pytest.UsageError: names them.
+        """
+        passed_over = {owner for module in self.modules for owner in _classes(module)} - self.taken
+        if faults := [_fault(owner) for owner in passed_over if _tests_a_backend(owner)]:
+            raise pytest.UsageError(*sorted(faults))
+
+
+def _classes(place: ModuleType | type[Any], path: str = "") -> Iterator[type[Any]]:
+    for name, value in vars(place).items():
+        if isinstance(value, type):
+            yield value
+            if value.__qualname__ == path + name:
+                yield from _classes(value, f"{path}{name}.")
+
+
+def _tests_a_backend(owner: type[Any]) -> bool:
+    tests = guard.kit()
+    is_one = tests is not None and issubclass(owner, tests)
+    return is_one and isinstance(getattr(owner, "backend", None), str) and not owner.__subclasses__()
+
+
+def _fault(owner: type[Any]) -> str:
+    return (
+        f"pytest passes over {owner.__module__}.{owner.__qualname__}, which tests the backend {owner.backend!r}: "
+        "let its name begin with Test, at the top of its module, without __test__; "
+        "if it is a base for other classes, let those name the backend"
+    )
