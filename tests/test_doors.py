@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from joblib.parallel import ParallelBackendBase
 
 import manyhands
 from manyhands import as_futures_executor
-from manyhands.errors import BackendError, OptionsError, UsageError, WorkerLost
+from manyhands.errors import BackendError, OptionsError, UnpicklableError, UsageError, WorkerLost
 
 from .backends import IN_OTHER_PROCESSES, every_backend, names, offered
 
@@ -103,6 +104,55 @@ def test_what_waits_for_a_process_can_be_cancelled_and_waits_for_no_other_call(n
     assert isinstance(stuck.exception(0), futures.BrokenExecutor)
 
 
+def program(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "program.py"
+    script.write_text(textwrap.dedent(code))
+    command = [sys.executable, str(script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)
+
+
+TALKING = """
+    import logging, sys, warnings
+    from manyhands import Pool, as_futures_executor
+
+    def talk():
+        print("printed")
+        warnings.warn("warned")
+        logging.error("logged")
+        return sys.argv[1:]
+
+    {}
+    with as_futures_executor("multiprocessing", 1) as executor:
+        assert executor.submit(talk).result() == ["an", "argument"]
+    with Pool(1) as pool:
+        pool.map(lambda _: talk(), [1])
+"""
+
+
+@pytest.mark.skipif("multiprocessing" not in IN_OTHER_PROCESSES, reason="it is not installed")
+def test_what_worker_processes_say_is_shown_unless_it_is_logged(tmp_path: Path) -> None:
+    shown = program(tmp_path, TALKING.format(""), "an", "argument")
+    assert shown.stdout == ""
+    assert [shown.stderr.count(word) for word in ("printed\n", "UserWarning: warned\n", "ERROR:root:logged\n")] == [
+        2
+    ] * 3
+    logged = program(tmp_path, TALKING.format("logging.basicConfig(level='ERROR')"), "an", "argument")
+    assert logged.stderr == ""
+
+
+@pytest.mark.skipif("multiprocessing" not in IN_OTHER_PROCESSES, reason="it is not installed")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="nobody tells how much memory a process has")
+def test_a_worker_process_that_waits_keeps_no_argument() -> None:
+    def memory(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    with as_futures_executor("multiprocessing", 1) as executor:
+        pid = executor.submit(os.getpid).result(LIMIT)
+        before = memory(pid)
+        assert executor.submit(len, bytes(100_000_000)).result(LIMIT) == 100_000_000
+        wait_until(lambda: memory(pid) - before < 50_000_000)
+
+
 def test_joblib_knows_nothing_of_a_backend_that_is_not_installed() -> None:
     with pytest.raises(BackendError, match="multiprocesing"):
         parallel_config("manyhands", executor="multiprocesing")
@@ -155,6 +205,27 @@ def test_joblib_gives_generators(name: str, return_as: str) -> None:
         assert sorted(results) == list(range(-29, 1))
 
 
+def slowly(number: int) -> int:
+    time.sleep(0.01)
+    return number
+
+
+@every_concurrent_backend
+def test_calls_of_joblib_may_be_open_side_by_side(name: str) -> None:
+    with parallel_config("manyhands", executor=name, n_jobs=2):
+        first = Parallel(return_as="generator")(delayed(slowly)(number) for number in range(20))
+        assert next(first) == 0
+        second = Parallel(return_as="generator")(delayed(slowly)(number) for number in range(20))
+        assert next(second) == 0
+        assert Parallel()(delayed(slowly)(number) for number in range(4)) == [0, 1, 2, 3]
+        assert Parallel(n_jobs=3)(delayed(slowly)(number) for number in range(4)) == [0, 1, 2, 3]
+        with pytest.raises(ValueError, match="invalid literal"):
+            Parallel()(delayed(int)("x") for _ in range(4))
+        with pytest.warns(UserWarning, match="not used"):
+            second.close()
+        assert list(first) == list(range(1, 20))
+
+
 class Refused(Exception):
     pass
 
@@ -173,9 +244,38 @@ def test_joblib_raises_what_calls_raise_and_goes_on(name: str) -> None:
         with Parallel() as parallel:
             with pytest.raises(Refused):
                 parallel(delayed(refuse)(number) for number in range(10))
-            assert parallel(delayed(refuse)(number) for number in range(5)) == [0, 1, 2, 3, 4]
+            # On any backend, joblib may first make calls that were left over by the one that failed.
+            assert parallel(delayed(refuse)(number) for number in range(5))[-5:] == [0, 1, 2, 3, 4]
     if name in IN_OTHER_PROCESSES:
         assert "in refuse" in str(caught.value.__cause__)
+
+
+class Counted:
+    """An argument that tells how often it was pickled."""
+
+    pickled = 0
+
+    def __reduce__(self) -> Any:
+        Counted.pickled += 1
+        return int, ()
+
+
+@every_process_backend
+def test_joblib_has_each_argument_pickled_once(name: str) -> None:
+    of_main = lambda _: 1  # noqa: E731  # it travels as what the program's own file defines does
+    of_main.__module__, of_main.__qualname__ = "__main__", "of_main"
+    for function in (of_main, operator.not_):
+        Counted.pickled = 0
+        with parallel_config("manyhands", executor=name, n_jobs=2):
+            Parallel(batch_size=1)(delayed(function)(Counted()) for _ in range(4))
+        assert Counted.pickled == 4
+
+
+@every_process_backend
+def test_joblib_hears_which_function_cannot_be_sent(name: str) -> None:
+    config = parallel_config("manyhands", executor=name, n_jobs=2)
+    with config, pytest.raises(UnpicklableError, match="the call of slowly cannot be sent"):
+        Parallel()(delayed(slowly)(threading.Lock()) for _ in range(2))
 
 
 @every_concurrent_backend

@@ -175,7 +175,8 @@ def test_on_a_terminal_doctor_asks(job: Path, key: bytes, is_there: bool) -> Non
 def test_ctrl_c_at_the_question_is_an_interruption(job: Path) -> None:
     write(job.parent, out__jsonl__partial="left")
     with in_terminal(sys.executable, "-c", ASK, cwd=job.parent, columns=200) as terminal:
-        terminal.until(lambda seen: "Remove what" in seen.raw)
+        terminal.until(lambda seen: "[y/N]: " in seen.raw)
+        terminal.watch(0.2)  # until it waits for the answer
         terminal.press(b"\x03")
         assert terminal.end() == 1
         assert terminal.lines[-1].endswith("manyhands: interrupted")

@@ -15,13 +15,14 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent import futures
+from functools import partial
 from itertools import count, islice
 from random import Random
 from typing import Any
 
 import pytest
 
-from manyhands import as_futures_executor, get_executor
+from manyhands import Pool, as_futures_executor, get_executor
 from manyhands.chunks import Chunk
 from manyhands.doors.errors import BrokenWorkers, ShutdownError, WorkersError
 from manyhands.errors import (
@@ -115,14 +116,21 @@ def test_coroutines_are_awaited(kind: Any) -> None:
 
 @driven
 @pytest.mark.parametrize(
-    "error", [ValueError("wrong", 3), SystemExit(4), KeyboardInterrupt("not a ^C"), StopIteration()]
+    "error", [ValueError("wrong", 3), SystemExit(4), KeyboardInterrupt("not a ^C"), StopIteration(5)]
 )
-def test_what_a_call_raises_is_its_own(kind: Any, error: BaseException) -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_call_raises_is_its_own(kind: Any, error: BaseException, *, is_async: bool) -> None:
     def fail() -> None:
         raise error
 
+    async def fail_on_loop() -> None:
+        raise error
+
+    if is_async and isinstance(error, StopIteration):
+        pytest.skip("a coroutine cannot raise it")
+    function: Any = fail_on_loop if is_async else fail
     with as_futures_executor(kind()) as executor:
-        found = executor.submit(fail).exception(LIMIT)
+        found = executor.submit(function).exception(LIMIT)
         assert (type(found), found.args) == (type(error), error.args)  # type: ignore[union-attr]
         assert executor.submit(abs, -1).result(LIMIT) == 1
 
@@ -176,7 +184,20 @@ def test_a_map_with_a_buffer_is_never_further_ahead(kind: Any, chunksize: int) -
         assert pulled == 4 * chunksize
         for given in range(1, 20):
             next(results)
-            assert pulled - given < 4 * chunksize
+            assert pulled - given <= 4 * chunksize
+        results.close()  # type: ignore[attr-defined]  # it is a generator
+
+
+@driven
+def test_a_map_with_a_buffer_of_one_is_busy_while_a_result_is_used(kind: Any) -> None:
+    gate = Gate()
+    with as_futures_executor(kind()) as executor:
+        results = executor.map(gate, count(), buffersize=1)
+        gate.wait_for()
+        gate.opened.set()
+        assert next(results) == 0
+        gate.wait_for()
+        assert next(results) == 1
         results.close()  # type: ignore[attr-defined]  # it is a generator
 
 
@@ -308,6 +329,37 @@ def test_callbacks_may_submit_and_shut_down(kind: Any) -> None:
     executor.shutdown()
 
 
+@pytest.mark.parametrize("backend", ["sync", *(name for name in BACKENDS if name != "multiprocessing")])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_call_cannot_wait_for_the_end_of_its_own_executor(backend: str, *, is_async: bool) -> None:
+    def end() -> None:
+        executor.shutdown()
+
+    async def end_from_loop() -> None:
+        executor.shutdown()
+
+    executor = as_futures_executor(backend)
+    with pytest.raises(ShutdownError, match="cannot wait for its end") as caught:
+        executor.submit(end_from_loop if is_async else end).result(LIMIT)
+    assert isinstance(caught.value, RuntimeError)
+    with pytest.raises(ShutdownError, match="after shutdown"):
+        executor.submit(abs, 1)
+    executor.shutdown()
+
+
+def test_a_call_in_place_may_end_its_executor_and_returns() -> None:
+    executor = as_futures_executor("sync")
+
+    def end(value: int) -> int:
+        executor.shutdown(wait=False)
+        return value
+
+    assert executor.submit(end, 3).result(0) == 3
+    with pytest.raises(ShutdownError):
+        executor.submit(abs, 1)
+    assert executor._desk._pool._closed
+
+
 def test_calls_in_place_may_make_calls() -> None:
     with as_futures_executor("sync") as executor:
         nested = executor.submit(lambda: executor.submit(abs, -3).result() + 1)
@@ -318,6 +370,86 @@ def test_calls_in_place_may_make_calls() -> None:
 
 def _interrupt() -> None:
     raise KeyboardInterrupt
+
+
+def test_a_call_in_place_is_not_lost_to_a_shutdown_of_another_thread() -> None:
+    gate = Gate()
+    executor = as_futures_executor("sync")
+    found: list[Any] = []
+    caller = threading.Thread(target=lambda: found.append(executor.submit(gate, 4).result(0)))
+    caller.start()
+    gate.wait_for()
+    executor.shutdown(wait=False)
+    gate.opened.set()
+    executor.shutdown()
+    caller.join(LIMIT)
+    assert found == [4]
+
+
+@driven
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), ValueError("mine")])
+def test_what_a_callback_raises_harms_no_other_call(
+    kind: Any, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Any) -> None:
+        raise error
+
+    gate = Gate()
+    with as_futures_executor(kind()) as executor:
+        for future in (executor.submit(gate, 1), executor.submit(lambda: 1 / 0)):
+            future.add_done_callback(fail)
+        gate.opened.set()
+        assert executor.submit(abs, -3).result(LIMIT) == 3
+    assert sum(record.exc_info is not None and record.exc_info[1] is error for record in caplog.records) == 2
+
+
+@driven
+def test_a_future_that_somebody_else_has_set_harms_no_other_call(kind: Any) -> None:
+    gate = Gate()
+    with as_futures_executor(kind()) as executor:
+        begun = [executor.submit(gate) for _ in range(2)]
+        gate.wait_for(2)
+        waiting = [executor.submit(gate, number) for number in range(6)]
+        waiting[3].set_result("set")
+        begun[0].set_exception(OSError("set"))
+        gate.opened.set()
+        assert [future.result(LIMIT) for future in waiting] == [0, 1, 2, "set", 4, 5]
+    assert isinstance(begun[0].exception(0), OSError)
+
+
+@pytest.mark.parametrize("backend", ["sync", *(name for name in BACKENDS if name != "multiprocessing")])
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("how", ["submit", "map", "pool"])
+def test_the_arguments_of_a_call_that_failed_are_in_no_cycle(backend: str, how: str, *, is_async: bool) -> None:
+    seen: list[weakref.ref[Any]] = []
+
+    def fail(argument: Any) -> None:
+        seen.append(weakref.ref(argument))
+        raise OSError
+
+    async def fail_on_loop(argument: Any) -> None:
+        fail(argument)
+
+    function: Any = fail_on_loop if is_async else fail
+    gc.disable()
+    try:
+        with Pool(executor=backend) if how == "pool" else as_futures_executor(backend) as workers:
+            with pytest.raises(OSError):  # noqa: PT011  # it says nothing
+                calls[how](workers, function)
+            wait_until(lambda: seen[0]() is None)
+    finally:
+        gc.enable()
+
+
+class Argument:
+    """It can be referred to weakly."""
+
+
+calls: dict[str, Callable[[Any, Any], Any]] = {
+    "submit": lambda executor, function: executor.submit(function, Argument()).result(LIMIT),
+    "map": lambda executor, function: list(executor.map(function, [Argument()])),
+    "pool": lambda pool, function: pool.map(function, [Argument()]),
+}
 
 
 @driven
@@ -404,6 +536,16 @@ def test_an_executor_that_breaks_fails_what_it_has_and_takes_no_more(kind: Any) 
         assert isinstance(caught.value, ExecutorBroken)
 
 
+def test_it_is_always_said_why_an_executor_is_broken() -> None:
+    class Silent(ScriptedExecutor):
+        def submit(self, chunk: Chunk) -> Any:
+            raise NotImplementedError
+
+    with as_futures_executor(Silent()) as executor:
+        error = executor.submit(abs, 1).exception(LIMIT)
+    assert str(error) == "there are no workers any more: NotImplementedError"
+
+
 def test_workers_that_cannot_start_break_the_executor() -> None:
     class Refusing(ScriptedExecutor):
         def start(self, context: Any) -> None:
@@ -427,6 +569,9 @@ def test_what_cannot_travel_fails_alone() -> None:
         assert "lock" in str(error)
         assert isinstance(function.exception(LIMIT), UnpicklableError)
         assert isinstance(result.exception(LIMIT), CallError)
+        assert "the result of the call of " in str(result.exception())
+        named = executor.submit(partial(partial(pow, 2), lock)).exception(LIMIT)
+        assert str(named).startswith("the call of pow cannot be sent to a worker process")
         with pytest.raises(UnpicklableError, match="one of the 2 calls from call 2 of the map on cannot be sent"):
             list(executor.map(id, [1, 2, lock, 4], chunksize=2))
         with pytest.raises(UnpicklableError, match="the function"):
@@ -471,6 +616,32 @@ def test_a_fork_may_not_use_the_workers_of_its_parent() -> None:
             assert "of which this is a fork" in said.read()
         assert os.waitpid(child, 0)[1] == 0
         assert executor.submit(abs, -1).result(LIMIT) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_workers_start_is_told_at_once() -> None:
+    class Slow(ScriptedExecutor):
+        def start(self, context: Any) -> None:
+            starting.set()
+            assert opened.wait(LIMIT)
+            super().start(context)
+
+    starting, opened = threading.Event(), threading.Event()
+    with as_futures_executor(Slow()) as executor:
+        future = executor.submit(abs, -1)
+        assert starting.wait(LIMIT)  # with the pool's lock
+        child = os.fork()
+        if not child:
+            signal.alarm(int(LIMIT))
+            try:
+                executor.submit(abs, -1)
+            except UsageError:
+                os._exit(7)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        opened.set()
+        assert future.result(LIMIT) == 1
 
 
 def test_it_is_made_as_a_pool_is() -> None:

@@ -378,7 +378,7 @@ def test_what_cannot_travel_says_so_in_its_place() -> None:
     assert "CallError: the call raised" in found[1]
     assert "Sealed: 1 and 2" in found[1]
     assert "Bent: 1 and 2" in found[2]
-    assert "the result of call 3, of type lock, cannot be sent back" in found[3]
+    assert "pick, of type lock, cannot be sent back" in found[3]
     assert "UnpicklableError: the argument of call 4, of type lock, cannot be sent" in found[4]
 
 

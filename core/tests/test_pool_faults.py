@@ -17,6 +17,7 @@ import pytest
 
 from manyhands import IterableInputAdapter, Pipe, Pool, get_executor
 from manyhands.chunks import Chunk
+from manyhands.driver.maprun import Order
 from manyhands.errors import ExecutorBroken, RunAborted, UsageError, WorkerLost
 
 from . import support
@@ -261,6 +262,18 @@ def test_an_interrupt_in_the_iterable_is_not_held_back() -> None:
             pool.map(abs, source(), chunksize=1)
         assert reached == []
         assert pool.map(abs, [-1]) == [1]
+
+
+def test_a_map_that_is_given_up_ends_behind_its_first_failure() -> None:
+    def even(number: int) -> int:
+        if number % 2:
+            raise ValueError(number)
+        return number
+
+    with Pool(executor=ScriptedExecutor()) as pool:
+        batches = list(pool._run(Order(even, count(), 1, ordered=True, eager=True)))
+    assert batches[0] == ([0], {})
+    assert any(failures for _, failures in batches)
 
 
 class Hesitant(ScriptedExecutor):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any, Final
 
 from joblib import cpu_count
@@ -17,9 +20,15 @@ from manyhands.plugins.registry import find
 _JOBLIBS_OWN: Final = {"context", "max_nbytes", "mmap_mode", "prefer", "require", "temp_folder", "verbose"}
 """What `Parallel` tells every backend; here it means nothing: arrays travel as they are."""
 
+_QUIET: Final = SimpleNamespace(verbose=0)
+"""What is asked of a `Parallel` that is gone."""
+
 
 class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib ships no types
     """Workers start with the first call of `Parallel` and stay for the next: as long as the `parallel_config`.
+
+    Several calls may be open at once, where they give generators. Then the end of one before its time kills no worker:
+    what has begun for it goes on, for nobody.
 
     Args:
         executor: name of a backend.
@@ -45,10 +54,18 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         **options: Any,
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
-        self.parallel: Any = None
+        self._parallel: Callable[[], Any] = lambda: None
+        self._lock = threading.Lock()  # held while workers are exchanged, or given a batch by another call's thread
+        self._open_calls = 0
         self._futures: FuturesExecutor | None = None
         self._choice: tuple[str, int, dict[str, Any]] | None = None
         self._choose(executor, options)
+
+    @property
+    def parallel(self) -> Any:
+        """The last to come; it holds this, so that nothing would end the workers if this held it."""
+        parallel = self._parallel()
+        return _QUIET if parallel is None else parallel
 
     def _choose(self, executor: Any, options: dict[str, Any]) -> None:
         if not isinstance(executor, str):
@@ -86,16 +103,17 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        self.parallel = parallel
+        self._parallel = weakref.ref(parallel) if parallel is not None else lambda: None
         self._limits = self._prepare_worker_env(n_jobs) if self._capabilities.crosses_process else None
         self._staff((self._name, n_jobs, self._options))
         return n_jobs
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Future[Any]], None] | None = None) -> Future[Any]:
         """Run a batch."""
-        assert self._futures is not None  # noqa: S101  # for type checkers: joblib calls `configure` first
-        call: Callable[[], Any] = func if self._limits is None else Limited(func, self._limits)
-        future = self._futures.submit(call)
+        call: Any = func if self._limits is None else Limited(func, self._limits, func.items[0][0])  # type: ignore[attr-defined]  # it is a batch
+        with self._lock:
+            assert self._futures is not None  # noqa: S101  # for type checkers: joblib calls `configure` first
+            future: Future[Any] = self._futures.submit(call)
         if callback is not None:
             future.add_done_callback(callback)
         return future
@@ -106,9 +124,20 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         """What the batch returned, or raised."""
         return out.result()
 
+    def start_call(self) -> None:
+        """A call of `Parallel` begins."""
+        self._open_calls += 1
+
+    def stop_call(self) -> None:
+        """A call of `Parallel` is through."""
+        self._open_calls -= 1
+
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Kill the workers; where they are threads, leave behind what does not end soon."""
-        futures, self._futures = self._futures, None
+        """Kill the workers, unless other calls need them; leave behind threads that do not end soon."""
+        if self._open_calls > 1:
+            return
+        with self._lock:
+            futures, self._futures = self._futures, None
         if futures is not None:
             futures.kill_workers()
             futures.shutdown()
@@ -118,13 +147,14 @@ class ManyhandsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def terminate(self) -> None:
         """A call of `Parallel` is through. Workers stay for the next; they end when this backend is forgotten."""
         self.reset_batch_stats()
-        self.parallel = None  # which holds this: a cycle would keep the workers until it is found
 
     def _staff(self, choice: tuple[str, int, dict[str, Any]]) -> None:
-        """Have the workers that are wanted."""
+        """Have the workers that are wanted. Others do what they have, and end."""
         if self._futures is not None and choice == self._choice:
             return
-        if self._futures is not None:
-            self._futures.shutdown(wait=False)
-        name, n_jobs, options = self._choice = choice
-        self._futures = as_futures_executor(name, n_jobs if self._has_workers else None, **options)
+        name, n_jobs, options = choice
+        futures = as_futures_executor(name, n_jobs if self._has_workers else None, **options)
+        with self._lock:
+            before, self._futures, self._choice = self._futures, futures, choice
+        if before is not None:
+            before.shutdown(wait=False)

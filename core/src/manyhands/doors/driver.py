@@ -20,12 +20,15 @@ from weakref import WeakSet
 
 from manyhands.chunks import Chunk, ChunkKind, ChunkResult
 from manyhands.doors.errors import BrokenWorkers, ShutdownError
+from manyhands.doors.job import is_called
 from manyhands.driver.dispatch import Dispatcher
 from manyhands.driver.maprun import MapRun, Order
 from manyhands.driver.options import RunOptions
 from manyhands.driver.seat import Seat
+from manyhands.errors import UsageError
 from manyhands.events import Observers
 from manyhands.worker import codec
+from manyhands.worker.failures import words
 
 if TYPE_CHECKING:
     from manyhands.doors.job import Job
@@ -66,7 +69,11 @@ class Desk(ABC):
 
     @abstractmethod
     def join(self) -> None:
-        """Wait until all jobs are done and all workers have ended."""
+        """Wait until all jobs are done and all workers have ended.
+
+        Raises:
+            ShutdownError: a job is what waits: it would be for ever.
+        """
 
     @abstractmethod
     def kill(self) -> None:
@@ -78,28 +85,57 @@ class Desk(ABC):
         if self._is_closed:
             raise ShutdownError("cannot schedule new futures after shutdown: make another executor")
 
+    @property
+    def _is_called(self) -> bool:
+        """This is part of a job."""
+        table = self._pool._table  # noqa: SLF001  # it is the pool's other face
+        return table is not None and is_called(table)
+
+    def _check_outside(self) -> None:
+        if self._is_called:
+            raise ShutdownError("a call of this executor cannot wait for its end: use shutdown(wait=False)")
+
 
 class InPlace(Desk):
-    """Does each job before `submit` returns, by an inline executor."""
+    """Does each job before `submit` returns, by an inline executor.
+
+    Args:
+        pool: see `Desk`.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+        self._lock = threading.RLock()  # held while a job is done, which may submit others
 
     def submit(self, job: Job) -> None:
         """See `Desk.submit`."""
-        self._check_open()
-        seat = Seat(self._pool._open())  # noqa: SLF001  # it is the pool's other face
-        job.begin()
-        try:
-            for values, failures in _run(job, seat):
-                job.finish(values, failures)
-        except Exception as error:  # noqa: BLE001  # of the executor: what a call raises is a failure
-            job.fail(error)
+        with self._lock:
+            self._check_open()
+            seat = Seat(self._pool._open())  # noqa: SLF001  # it is the pool's other face
+            job.begin()
+            try:
+                for values, failures in list(_run(job, seat)):
+                    job.finish(values, failures)
+                    del values, failures  # tracebacks hold this frame
+            except Exception as error:  # noqa: BLE001  # of the executor: what a call raises is a failure
+                job.fail(error)
+        if self._is_closed:  # meanwhile
+            self.close()
 
     def close(self, *, cancel: bool = False) -> None:  # noqa: ARG002  # nothing waits
-        """See `Desk.close`."""
+        """See `Desk.close`. While a job is under way, who submitted it ends the workers afterwards."""
         self._is_closed = True
-        self._pool.close()
+        if not self._is_called and self._lock.acquire(blocking=False):
+            try:
+                self._pool.close()
+            finally:
+                self._lock.release()
 
     def join(self) -> None:
-        """Nothing is under way."""
+        """See `Desk.join`."""
+        self._check_outside()
+        with self._lock:
+            self._pool.close()
 
     def kill(self) -> None:
         """See `Desk.kill`."""
@@ -134,8 +170,8 @@ class Driver(Desk):
 
     def submit(self, job: Job) -> None:
         """See `Desk.submit`."""
-        if self._is_foreign:
-            self._pool._open()  # noqa: SLF001  # it says what is wrong
+        if self._is_foreign:  # its locks may be held by threads that are not here
+            raise UsageError(f"the workers of this pool belong to process {self._pid}, of which this is a fork")
         with self._lock:
             if self._error is not None:
                 raise self._broken()
@@ -156,6 +192,7 @@ class Driver(Desk):
 
     def join(self) -> None:
         """See `Desk.join`. Where a callback of a future is what waits, it does not."""
+        self._check_outside()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -243,7 +280,7 @@ class Driver(Desk):
         """What travels; None if it was cancelled. From here on it has begun, unless it begins in this process."""
         seat = self._open_seat
         if not seat.crosses_process:
-            return job.here(seat.table) if not job.future.cancelled() or job.begin() else None
+            return job.here(seat.table) if not job.is_cancelled or job.begin() else None
         return codec.compress(job.packed(), seat.compression) if job.begin() else None
 
     @property
@@ -254,10 +291,10 @@ class Driver(Desk):
     def _cancel(self) -> None:
         """Cancel what waits. It is done here, and after handing out, so that each worker has what it was free for."""
         while (job := self._next()) is not None:
-            job.future.cancel()
+            job.cancel()
             job.begin()
         for job in list(self._jobs.values())[self._open_seat.workers :]:
-            job.future.cancel()  # only one that has not begun can be
+            job.cancel()  # only one that has not begun can be
 
     def _settle(self, dispatcher: Dispatcher) -> None:
         for entry in dispatcher.ledger.pop_complete():
@@ -277,7 +314,7 @@ class Driver(Desk):
         self._queue.clear()
 
     def _broken(self) -> BrokenWorkers:
-        why = "they were killed on request" if self._is_killed else f"{self._error}"
+        why = "they were killed on request" if self._is_killed or self._error is None else words(self._error)
         broken = BrokenWorkers(f"there are no workers any more: {why}")
         broken.__cause__ = self._error
         return broken

@@ -104,7 +104,7 @@ class FuturesExecutor(FuturesInterface):
                 never.
             chunksize: calls that travel together.
             buffersize: so many chunks at most are submitted whose results were not given out, so that iterables may be
-                endless; None: all.
+                endless; None: all. The next is submitted just before the last result of one is.
 
         Raises:
             TypeError, ValueError: `chunksize` or `buffersize` is no number from 1.
@@ -132,6 +132,9 @@ class FuturesExecutor(FuturesInterface):
         Args:
             wait: return only then.
             cancel_futures: cancel those that have not begun.
+
+        Raises:
+            ShutdownError: a call of this executor waits for its end; the end comes all the same, when it is through.
         """
         self._desk.close(cancel=cancel_futures)
         if wait:
@@ -145,8 +148,9 @@ class FuturesExecutor(FuturesInterface):
         self._desk.kill()
 
     def _post(self, job: Job) -> Future[Any]:
+        future = job.future
         self._desk.submit(job)
-        return job.future
+        return future
 
 
 def _stretches(work: Work, items: Iterator[tuple[Any, ...]], chunksize: int) -> Iterator[Job]:
@@ -161,25 +165,36 @@ def _results(futures: deque[Future[Any]], more: Iterator[Future[Any]], end: floa
 
     Args:
         futures: of the calls submitted so far.
-        more: submits one more for each `next()`.
+        more: submits one more for each that is given out.
         end: monotonic time after which it does not wait.
     """
     try:
         while futures:
-            values, failures = futures[0].result(None if end is None else end - monotonic())
-            futures.popleft()
-            yield from _given_out(values, failures)
-            del values, failures
-            futures.extend(islice(more, 1))
+            yield from _given_out(*_next_batch(futures, end), lambda: futures.extend(islice(more, 1)))
     finally:
         _cancel(futures)
 
 
-def _given_out(values: list[Any], failures: Failures) -> Iterator[Any]:
+def _next_batch(futures: deque[Future[Any]], end: float | None) -> tuple[list[Any], Failures]:
+    batch: tuple[list[Any], Failures] = futures[0].result(None if end is None else end - monotonic())
+    futures.popleft()
+    return batch
+
+
+def _given_out(values: list[Any], failures: Failures, post: Callable[[], object]) -> Iterator[Any]:
+    """The values one by one, then the first failure.
+
+    Args:
+        values: None in the place of each failure.
+        failures: by place.
+        post: called before the last value is given out, so that workers are busy while it is used.
+    """
     failed = min(failures, default=len(values))
     del values[failed:]
     values.reverse()
     while values:
+        if len(values) == 1 and not failures:
+            post()
         yield values.pop()
     if failures:
         error = failures[failed]

@@ -141,10 +141,12 @@ class MapRun:
         finally:
             self._dispatcher.abandon()
             self._seat.leave()
+            del self._dispatcher  # it has methods of this: a cycle would keep the arguments
 
     @property
     def _is_through(self) -> bool:
-        return self._ended and not self._cut and not len(self._ledger)
+        is_given_up = self._order.eager and self._hopeless
+        return (is_given_up or (self._ended and not self._cut)) and not len(self._ledger)
 
     def _complete(self) -> Iterator[Batch]:
         for entry in self._ledger.pop_complete():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Final
 
 _logger: Final = logging.getLogger("manyhands.worker")
@@ -16,6 +17,8 @@ _CONTINUES: Final = 0b10
 
 class WorkerLog:
     """Logs the output of one worker line by line, as INFO of the logger `manyhands.worker`.
+
+    In a program that has not set up logging, where nobody would see them, the lines go to `sys.stderr` as they are.
 
     Args:
         pid: the worker's process id, which stands before each line.
@@ -48,7 +51,11 @@ class WorkerLog:
             del self._rest[:end]
 
     def _log(self, line: bytes | bytearray) -> None:
-        _logger.info("worker %d: %s", self._pid, line.decode("utf-8", "backslashreplace"))
+        text = line.decode("utf-8", "backslashreplace")
+        if _logger.hasHandlers():
+            _logger.info("worker %d: %s", self._pid, text)
+        elif sys.stderr is not None:
+            sys.stderr.write(f"{text}\n")
 
 
 def _character_start(data: bytearray, end: int) -> int:

@@ -26,7 +26,7 @@ def held() -> Iterator[None]:
 
 def take() -> None:
     """Let a worker take signals: ^C does nothing, because its parent decides what ends; SIGTERM ends it."""
-    signal.signal(signal.SIGINT, _do_nothing)  # SIG_IGN would be inherited by whatever hooks start
+    signal.signal(signal.SIGINT, do_nothing)  # SIG_IGN would be inherited by whatever hooks start
     signal.siginterrupt(signal.SIGINT, False)  # system calls of extensions go on as if nothing had come
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -38,5 +38,5 @@ def see_children() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def _do_nothing(*_: Any) -> None:
+def do_nothing(*_: Any) -> None:
     """Take a signal."""

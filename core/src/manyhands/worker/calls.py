@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from struct import Struct
 from time import perf_counter
@@ -36,6 +36,9 @@ _HEAD: Final = Struct("<?QQ")  # star, number of the map, length of the function
 _LOOK_SECONDS: Final = 0.001
 _ANNOUNCED: Final = 8
 _KEPT_FUNCTIONS: Final = 8
+_LAYERS: Final = 16
+"""Around a function at most that its name is looked for in: an object may say of anything that it wraps it."""
+
 _maps: Final = count()
 
 
@@ -55,12 +58,14 @@ class Calls:
         arguments: one for each call; with `star` the tuple of all arguments of one.
         star: unpack them.
         home: the pool's own mark, where the calls run in its process.
+        interruptible: a KeyboardInterrupt there may be the person's ^C, and is no outcome of a call.
     """
 
     function: Function
     arguments: Sequence[Any]
     star: bool
     home: object = None
+    interruptible: bool = True
 
 
 def dump_function(function: Function, *, star: bool) -> bytes:
@@ -72,12 +77,25 @@ def dump_function(function: Function, *, star: bool) -> bytes:
     try:
         dumped = pickles.dumps(function)
     except Exception as error:
-        name = getattr(function, "__qualname__", None) or repr(function)
-        raise UnpicklableError(
-            f"the function {name} cannot be sent to a worker process: {pickles.named(error)}"
-        ) from error
+        message = f"the function {function_name(function)} cannot be sent to a worker process: {pickles.named(error)}"
+        raise UnpicklableError(message) from error
     # The number keeps a map from what calls of an earlier one have left in the same object.
     return _HEAD.pack(star, next(_maps), len(dumped)) + dumped
+
+
+def invoke(function: Function, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    """Make a call whose function travels with its arguments."""
+    return function(*arguments, **keywords)
+
+
+def function_name(function: object) -> str:
+    """A function as messages show it: of a partial, or of what says what it wraps, the function inside."""
+    for _ in range(_LAYERS):
+        inner = function.func if isinstance(function, partial) else getattr(function, "__wrapped__", None)
+        if inner is None:
+            break
+        function = inner
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
 def process_calls(chunk: Chunk, context: WorkerContext, result: ChunkResult) -> None:
@@ -113,6 +131,8 @@ def read_result(part: ChunkResult, start: int) -> tuple[list[Any], Failures]:
         ProtocolError: it holds other calls than it counts.
     """
     failures = {index - part.lo: error for index, error in _read_errors(part)}
+    if isinstance(part.errors, list):
+        part.errors.clear()  # frames in their tracebacks hold the result: that would keep the arguments in a cycle
     values = _read_values(part, start, failures)
     if len(values) + len(failures) != part.hi - part.lo:
         raise ProtocolError(f"{part.hi - part.lo} calls were asked for, {len(values) + len(failures)} came back")
@@ -152,18 +172,20 @@ class _Calling:
     def __init__(self, chunk: Chunk, context: WorkerContext) -> None:
         self._chunk = chunk
         self._context = context
+        self._calls: Calls | None = None
         self._values: list[Any] = []  # of all calls so far, None for those that failed
         self._failed: Failures = {}
         self._is_local = isinstance(chunk.payload, Calls)
-        # In this process it is the person's ^C; workers elsewhere are deaf to that.
-        self._passing: tuple[type[BaseException], ...] = (KeyboardInterrupt,) if self._is_local else ()
+        # Workers in other processes are deaf to ^C.
+        is_passing = isinstance(chunk.payload, Calls) and chunk.payload.interruptible
+        self._passing: tuple[type[BaseException], ...] = (KeyboardInterrupt,) if is_passing else ()
 
     def run(self, result: ChunkResult) -> None:
         begun = perf_counter()
-        calls = self._unpack()
+        self._calls = self._unpack()
         unpacked = perf_counter()
-        if calls is not None:
-            self._call_all(calls)
+        if self._calls is not None:
+            self._call_all(self._calls)
             # To look at all of them would take a fifth of the time of a quick call. Where they are going to be pickled,
             # a coroutine among others comes to light then.
             if self._is_local or type(self._values[0]) is CoroutineType:
@@ -218,17 +240,19 @@ class _Calling:
         """Call it until there are as many values as calls before this index."""
         values, rest = self._values, iter(arguments)
         while len(values) < end - self._chunk.lo:
-            error: BaseException = StopIteration()  # raised by the function, it ends extend() as the end of all would
+            error: BaseException | None = None
             try:
                 # extend() keeps what came before the exception and map() goes on behind it: no bytecode per call.
                 values.extend(map(function, rest))
             except self._passing:
                 raise
             except BaseException as caught:  # noqa: BLE001  # SystemExit, too, is the outcome of one call
-                error = caught
+                error = caught.error if isinstance(caught, _Stopped) else caught
             if len(values) < end - self._chunk.lo:
-                self._failed[self._chunk.lo + len(values)] = error
+                # Raised by the function, StopIteration ends extend() as the end of all would.
+                self._failed[self._chunk.lo + len(values)] = error or StopIteration()
                 values.append(None)
+            del error  # its traceback holds this frame
 
     def _await_all(self) -> None:
         indexes = [index for index, value in self._counted() if type(value) is CoroutineType]
@@ -247,7 +271,7 @@ class _Calling:
             if cell is not None:
                 cell.batch("call", self._chunk.lo) if place is None else cell.record("call", indexes[place])
 
-        outcomes = self._context.worker.hooks.await_all(coroutines, announce)
+        outcomes = self._context.worker.hooks.await_all(coroutines, announce, self._passing)
         for index, outcome in zip(indexes, outcomes, strict=True):
             if type(outcome) is Raised:
                 self._fail(index, outcome.error)
@@ -275,6 +299,7 @@ class _Calling:
         errors = sorted(self._failed.items())
         result.ok, result.rejected = self._chunk.size - len(errors), len(errors)
         result.errors = errors if self._is_local else _dump_errors(errors)
+        self._failed = {}  # the frames of calls in their tracebacks hold this object
 
     @property
     def _returned(self) -> list[Any]:
@@ -301,10 +326,14 @@ class _Calling:
             try:
                 pickles.dumps(value)
             except BaseException as error:  # noqa: BLE001  # as above
-                message = (
-                    f"the result of call {self._chunk.start + index}, of type {type(value).__qualname__}, cannot be"
-                )
-                self._fail(index, _call_error(f"{message} sent back", error))
+                message = f"the result of {self._named(index)}, of type {type(value).__qualname__}, cannot be sent back"
+                self._fail(index, _call_error(message, error))
+
+    def _named(self, index: int) -> str:
+        assert self._calls is not None  # noqa: S101  # for type checkers: it has returned something
+        if self._calls.function is invoke:
+            return f"the call of {function_name(self._calls.arguments[index][0])}"
+        return f"call {self._chunk.start + index} of {function_name(self._calls.function)}"
 
 
 def _dump_errors(errors: list[tuple[int, BaseException]]) -> bytes:
@@ -325,8 +354,26 @@ def _load_function(prefix: bytes) -> Function:
     return function
 
 
+class _Stopped(BaseException):
+    """A call raised StopIteration, which whatever iterates over calls would take for the end of them.
+
+    Args:
+        error: that.
+    """
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def _unpacking(function: Function) -> Function:
-    return lambda arguments: function(*arguments)
+    def call(arguments: Iterable[Any]) -> Any:
+        try:
+            return function(*arguments)
+        except StopIteration as error:
+            raise _Stopped(error) from None
+
+    return call
 
 
 def _call_error(message: str, cause: BaseException) -> CallError:

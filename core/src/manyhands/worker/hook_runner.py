@@ -24,6 +24,7 @@ _ENVELOPE: Final = itemgetter("errors", "status", "id", "raw_data", "validated_d
 
 Announce = Callable[[list[Entry]], None]
 AnnounceCall = Callable[[int | None], None]
+Passing = tuple[type[BaseException], ...]
 
 
 class BatchFailed(Exception):  # not an error of anyone's, but the signal to run the batch record by record
@@ -146,19 +147,22 @@ class HookRunner:
             announce([])
             raise ExecutorBroken(str(why)) from None
 
-    def await_all(self, calls: Sequence[Coroutine[Any, Any, Any]], announce: AnnounceCall) -> list[Any]:
+    def await_all(
+        self, calls: Sequence[Coroutine[Any, Any, Any]], announce: AnnounceCall, passing: Passing = ()
+    ) -> list[Any]:
         """What each of the calls returned, or a `Raised`; as many overlap as may.
 
         Args:
             calls: coroutines that have not begun.
             announce: called before each with its place, with None where several overlap; ends all by
                 `RecordsCancelled`.
+            passing: what is no outcome of a call that raises it, but ends all.
 
         Raises:
             ExecutorBroken: the event loop is gone.
         """
         try:
-            return list(self._awaiter.run(self._outcomes(calls, announce)))
+            return list(self._awaiter.run(self._outcomes(calls, announce, passing)))
         except Interrupted as why:
             announce(None)
             raise ExecutorBroken(str(why)) from None
@@ -256,15 +260,21 @@ class HookRunner:
                 if limit.expired():
                     raise CallsLate([(min(positions), max(positions) + 1)])
 
-    async def _outcomes(self, calls: Sequence[Coroutine[Any, Any, Any]], announce: AnnounceCall) -> list[Any]:
-        return await _all([self._outcome(place, call, announce) for place, call in enumerate(calls)])
+    async def _outcomes(
+        self, calls: Sequence[Coroutine[Any, Any, Any]], announce: AnnounceCall, passing: Passing
+    ) -> list[Any]:
+        return await _all([self._outcome(place, call, announce, passing) for place, call in enumerate(calls)])
 
-    async def _outcome(self, place: int, call: Coroutine[Any, Any, Any], announce: AnnounceCall) -> Any:
+    async def _outcome(
+        self, place: int, call: Coroutine[Any, Any, Any], announce: AnnounceCall, passing: Passing
+    ) -> Any:
         async with self._gate:
             announce(place if self._one_at_a_time else None)
             try:
                 return await call
-            except (KeyboardInterrupt, GeneratorExit):
+            except GeneratorExit:
+                raise
+            except passing:
                 raise
             except BaseException as error:  # noqa: BLE001  # SystemExit, too, is the outcome of one call
                 announce(None)  # it raises when that was the end of the run

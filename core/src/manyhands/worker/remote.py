@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Final
 
 from manyhands.errors import ManyhandsError, ProtocolError, WorkerInitError
+from manyhands.processes.signals import do_nothing
 from manyhands.worker.cell import ProgressCell
 from manyhands.worker.context import WorkerContext
 from manyhands.worker.failures import words
@@ -48,7 +49,7 @@ class RemoteWorker:
         word: MutableSequence[int] | memoryview | None = None,
     ) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, do_nothing)  # SIG_IGN would be inherited by whatever hooks start
         self._pid = os.getpid()
         self._context = _loaded(job)
         if cancelled is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
@@ -100,7 +101,9 @@ class Hand:
         self.child: Child
         self.inbox, self.outbox, self.child = self._start()
         self._log = WorkerLog(self.child.pid)
-        self._queue(frame(Kind.JOB, msgpack.packb((number, shop.workers)), shop.job))
+        argv = [argument for argument in sys.argv if isinstance(argument, str)]
+        header = msgpack.packb((number, shop.workers, argv), unicode_errors="surrogateescape")
+        self._queue(frame(Kind.JOB, header, shop.job))
 
     def _start(self) -> tuple[int, int, Child]:
         """Its pipes, from here: one to read and one to write."""

@@ -66,12 +66,13 @@ def _received(descriptor: int) -> Iterator[Message]:
         if not data:
             return
         waiting.extend(unframer.feed(data))
+        del data  # who waits for the next message keeps nothing of the last
 
 
 class _Worker:
     def __init__(self, job: Message, outbox: int, shared: int) -> None:
         self._outbox = outbox
-        self._number, count = msgpack.unpackb(job.header)
+        self._number, count, sys.argv[:] = msgpack.unpackb(job.header, unicode_errors="surrogateescape")
         self._board = Board(shared, count)
         self._job = job.parts[0]
         self._begun = 0
@@ -88,6 +89,7 @@ class _Worker:
             if message.kind == Kind.STOP:
                 break
             self._run(message, context)
+            del message
         self._end(context)
 
     def _set_up(self) -> WorkerContext:
