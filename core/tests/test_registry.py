@@ -135,7 +135,7 @@ def test_a_distribution_without_metadata_is_listed_as_unknown(listed: dict[str, 
 
 def test_the_table_of_backends_shows_every_reason_in_full(site: Path) -> None:
     done = manyhands("backends", cwd=site, site=site, COLUMNS="40")
-    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    lines = {line.split()[0]: line for line in reversed(done.stdout.splitlines())}
     assert done.returncode == 0
     assert lines["sync"].split() == ["sync", "executor", "manyhands-sync", lines["sync"].split()[3], "inline"]
     assert lines["tooold"].endswith("upgrade it: pip install -U fake-tooold")
@@ -244,8 +244,8 @@ def test_a_name_like_no_other_is_answered_with_all(name: str) -> None:
 
 
 def test_an_executor_is_no_engine() -> None:
-    with pytest.raises(UnknownBackend, match="'sync' is no engine but an executor"):
-        registry.find("sync", "engine")
+    with pytest.raises(UnknownBackend, match="'threads' is no engine but an executor"):
+        registry.find("threads", "engine")
 
 
 @pytest.mark.parametrize(
