@@ -29,7 +29,7 @@ class Limited:
     def __init__(self, function: Callable[[], Any], limits: Mapping[str, str], wrapped: object = None) -> None:
         self._function = function
         self._limits = limits
-        self.__wrapped__ = wrapped or function
+        self.__wrapped__: object = wrapped or function
 
     def __call__(self) -> Any:
         """In this process nothing is limited."""
