@@ -25,7 +25,7 @@ class PartOutput(BaseOutputAdapter):
 
     def __init__(self, whole: BaseOutputAdapter, number: int) -> None:
         self._whole = whole
-        self.path = None if whole.path is None else part_path(whole.path, number)
+        self.path: Path | None = None if whole.path is None else part_path(whole.path, number)
 
     def open(self, columns: tuple[str, ...] | None) -> Writer:
         """Create the part.

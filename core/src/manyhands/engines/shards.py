@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from manyhands.adapters.base import BaseInputAdapter, Source
@@ -49,10 +50,10 @@ class ShardInput(BaseInputAdapter):
     def __init__(self, whole: BaseInputAdapter, shard: Shard) -> None:
         self._whole = whole
         self._shard = shard
-        self.path = whole.path
-        self.limit = whole.limit
-        self.skip_rows = whole.skip_rows
-        self.position = shard.position
+        self.path: Path | None = whole.path
+        self.limit: int | None = whole.limit
+        self.skip_rows: int = whole.skip_rows
+        self.position: int = shard.position
 
     def open(self) -> Source:
         """Open the input and go to the shard.
