@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from manyhands.testing.bench import Bench as Bench
     from manyhands.testing.bench import Ran as Ran
+    from manyhands.testing.engine_bench import EngineBench as EngineBench
+    from manyhands.testing.engine_kit import EngineTests as EngineTests
     from manyhands.testing.kit import ExecutorTests as ExecutorTests
     from manyhands.testing.script import Deed as Deed
     from manyhands.testing.script import Script as Script
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "bench": ("Bench", "Ran"),
+    "engine_bench": ("EngineBench",),
+    "engine_kit": ("EngineTests",),
     "kit": ("ExecutorTests",),
     "script": ("Deed", "Script", "attempts", "deterministic_failure", "release", "seeded"),
 }

@@ -12,22 +12,24 @@ from typing import Any, Final
 import pytest
 
 _FIXTURE: Final = "bench"
+_KITS: Final = {"kit": ("ExecutorTests", "backend"), "engine_kit": ("EngineTests", "engine")}
 _SHIRKING: Final = ("skip", "skipif", "xfail")
 _REMEDY: Final = 'let it be inherited, or say why it fails by @pytest.mark.xfail(reason="...")'
 
 
-def kit() -> type[Any] | None:
-    """The class of all cases; None as long as nobody has imported it."""
-    module = sys.modules.get("manyhands.testing.kit")
-    return getattr(module, "ExecutorTests", None)
+def kit(tests: object) -> type[Any] | None:
+    """The class of all cases that a class of tests is derived from; None: it is derived from none."""
+    for module, (name, _) in _KITS.items():
+        base = getattr(sys.modules.get(f"manyhands.testing.{module}"), name, None)
+        if base is not None and isinstance(tests, type) and issubclass(tests, base):
+            return base  # type: ignore[no-any-return]  # it is a class
+    return None
 
 
 def case_of(item: pytest.Item) -> Any:
     """The kit's own function that an item stands for; None: it is no case."""
-    tests, owner = kit(), getattr(item, "cls", None)
-    if tests is None or owner is None or not issubclass(owner, tests):
-        return None
-    return getattr(tests, getattr(item, "originalname", item.name), None)
+    tests = kit(getattr(item, "cls", None))
+    return None if tests is None else getattr(tests, getattr(item, "originalname", item.name), None)
 
 
 def faults(tests: type[Any], collector: pytest.Collector) -> Iterator[str]:
@@ -37,11 +39,12 @@ def faults(tests: type[Any], collector: pytest.Collector) -> Iterator[str]:
         tests: the class.
         collector: of the module or class that it is in.
     """
-    base: Any = kit()
+    base: Any = kit(tests)
+    subject = dict(_KITS.values())[base.__name__]
     for mark in _marks(tests, collector):
         yield f"the mark {mark} on the class or its module: leave it out; cases that do not apply skip themselves"
-    if not isinstance(getattr(tests, "backend", None), str):
-        yield 'it does not name the backend: set backend = "name"'
+    if not isinstance(getattr(tests, subject, None), str):
+        yield f'it does not name the {subject}: set {subject} = "name"'
     for name in (_FIXTURE, *_cases(base)):
         yield from _fault(name, inspect.getattr_static(base, name), inspect.getattr_static(tests, name))
 
@@ -84,7 +87,7 @@ def expect_failures(tests: type[Any]) -> None:
     Args:
         tests: a class without faults.
     """
-    base: Any = kit()
+    base: Any = kit(tests)
     for name in _cases(base):
         case, here = getattr(base, name), getattr(tests, name)
         if here is not case:

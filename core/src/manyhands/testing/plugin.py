@@ -17,7 +17,7 @@ _MARKERS: Final = (
 )
 
 # Before they are imported: their assertions show what they compared.
-pytest.register_assert_rewrite("manyhands.testing.bench", "manyhands.testing.cases")
+pytest.register_assert_rewrite("manyhands.testing.bench", "manyhands.testing.cases", "manyhands.testing.engine_cases")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,8 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> Any:
     """Refuse a class that leaves out a case; do not take the kit itself for tests."""
-    tests = guard.kit()
-    if tests is None or not isinstance(obj, type) or not issubclass(obj, tests):
+    tests = guard.kit(obj)
+    if tests is None or not isinstance(obj, type):
         return None
     if obj is tests:
         return []
