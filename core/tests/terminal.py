@@ -1,5 +1,6 @@
 """A real pseudo-terminal with a real command in it."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -8,12 +9,15 @@ import select
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pyte
 
 from .jobs import environment
 
@@ -30,13 +34,21 @@ _SECONDS = 20
 
 
 class Terminal:
-    """A command that runs in a terminal of some size."""
+    """A command that runs in a terminal of some size.
 
-    def __init__(self, process: subprocess.Popen[bytes], master: int, slave: int) -> None:
+    Attributes:
+        raw: all that was written to it.
+        screen: what it shows; `history` holds the lines that were scrolled away.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], master: int, slave: int, columns: int, rows: int) -> None:
         self._process = process
         self._master = master
         self._slave = slave
         self.raw = ""
+        self.screen = pyte.HistoryScreen(columns, rows, history=1000)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._stream = pyte.Stream(self.screen)
 
     @property
     def lines(self) -> list[str]:
@@ -54,6 +66,16 @@ class Terminal:
         while not seen(self):
             assert time.monotonic() < end, self.lines[-5:]
             assert self._read(0.05) or self._process.poll() is None, self.lines[-5:]
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Make it larger or smaller."""
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.screen.resize(rows, columns)
+
+    @property
+    def shown(self) -> list[str]:
+        """The lines on the screen, without the empty ones below them."""
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip("\n").split("\n")
 
     def press(self, keys: bytes) -> None:
         """Type."""
@@ -78,8 +100,15 @@ class Terminal:
     def _read(self, seconds: float) -> bool:
         ready, _, _ = select.select([self._master], [], [], seconds)
         if ready:
-            self.raw += os.read(self._master, 65536).decode()
+            text = self._decoder.decode(os.read(self._master, 65536))
+            self.raw += text
+            self._stream.feed(text)
         return bool(ready)
+
+
+def logs() -> list[Path]:
+    """Where that is what was printed while a display had the terminal."""
+    return list(Path(tempfile.gettempdir()).glob("manyhands_*.log"))
 
 
 @contextmanager
@@ -90,9 +119,11 @@ def in_terminal(*line: object, cwd: Path, columns: int = 80, rows: int = 24) -> 
     enter = [sys.executable, "-c", _ENTER, os.ttyname(slave), *map(str, line)]
     process = subprocess.Popen(enter, cwd=cwd, env=environment(TERM="xterm-256color"), start_new_session=True)
     try:
-        yield Terminal(process, master, slave)
+        yield Terminal(process, master, slave, columns, rows)
     finally:
         process.kill()
         process.wait()
+        for log in logs():
+            log.unlink()
         os.close(slave)
         os.close(master)

@@ -7,6 +7,7 @@ thrown away, and another thread takes its place.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -171,7 +172,8 @@ class Crew:
         task = member.task if member is not None else None
         if member is None or task is None or task[1] is not future:
             return None
-        return read_progress(member.words[0], task[0], member.context.max_hook_chunk_size)
+        worker = f"{os.getpid()}/{member.thread.name}"
+        return read_progress(member.words[0], task[0], member.context.max_hook_chunk_size, worker)
 
     def evict(self, future: Future[ChunkResult]) -> None:
         """Abandon the thread that runs this chunk and start another. The future is done at the earliest by `close`.

@@ -50,6 +50,7 @@ class Progress:
         lo, hi: the records under way, as indexes into the chunk's payload; half open.
         call: counts the calls that they took part in, so that two of them in one stage are told apart; it may wrap.
         overlap: each of the records has a call of its own, which has begun, waits for its turn or has ended.
+        worker: which one, named as in its results; empty: the executor does not tell. For displays.
     """
 
     stage: str
@@ -57,6 +58,7 @@ class Progress:
     hi: int
     call: int = field(default=0, compare=False)
     overlap: bool = False
+    worker: str = field(default="", compare=False)
 
 
 @runtime_checkable

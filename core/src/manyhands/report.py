@@ -11,7 +11,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from manyhands.chunks import ChunkResult
+    from manyhands.live import Look, WorkerView
 
 
 class RunStatus(StrEnum):
@@ -66,6 +69,9 @@ class FlowReport:
         self.fraction: float | None = None
         self.stages: dict[str, float] = {}
         self.workers: dict[str, dict[str, int]] = {}
+        self.reached: int = 0
+        self.crew_size: int = 1
+        self._look: Look = tuple
         self._control = control or RunControl(threading.Event())
         self._lock = threading.Lock()
         self._finished = threading.Event()
@@ -87,6 +93,13 @@ class FlowReport:
     def total_processed(self) -> int:
         """Records that have an outcome, cancelled ones not counted."""
         return self.ok + self.rejected + self.dead + self.dropped
+
+    def look(self) -> Sequence[WorkerView]:
+        """What each worker is doing, a tenth of a second ago at most; () where nothing is known of them.
+
+        Nothing is sampled unless this is called again and again.
+        """
+        return self._look()
 
     @property
     def success_count(self) -> int:
@@ -181,6 +194,15 @@ class FlowReport:
         }
 
     # The rest is for the driver.
+
+    def show(self, look: Look, size: int) -> None:
+        """Where `look` gets the workers from.
+
+        Args:
+            look: gives them.
+            size: how many there will be, about: a display keeps room for so many.
+        """
+        self._look, self.crew_size = look, size
 
     def begin(self) -> None:
         """The run starts now."""

@@ -61,7 +61,9 @@ class BlockSource:
         self._begun = begun
         self._line = line
         self._offset = 0
+        self._from = 0
         self._until: int | None = None
+        self._nbytes: int | None = None
 
     def blocks(self, chunksize: int | None, nbytes: int | None = None) -> Iterator[Block]:
         """Raw blocks of exactly `chunksize` records, or of about `nbytes`, by default 256 KiB.
@@ -92,9 +94,10 @@ class BlockSource:
         Raises:
             SourceError: reading failed.
         """
+        self._nbytes = self.nbytes
         ahead = offset - len(self._begun)
         self._begun = self._file.skip(ahead) if ahead > 0 else self._begun[offset:]
-        self._offset, self._until = offset, until
+        self._offset, self._from, self._until = offset, offset, until
         self._line = self._line if line is None else line
 
     @property
@@ -108,8 +111,11 @@ class BlockSource:
         raise ProtocolError("a block source has no records")
 
     def consumed(self) -> float | None:
-        """The fraction of the file that was read."""
-        return self._file.consumed()
+        """The fraction that was read of the file, or of the part that this is."""
+        end = self._nbytes if self._until is None else self._until
+        if end is None:
+            return self._file.consumed() if not self._from else None
+        return min((self._offset - self._from) / (end - self._from), 1.0) if end > self._from else 1.0
 
     def close(self) -> None:
         """Close the file. Idempotent."""

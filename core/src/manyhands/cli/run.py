@@ -62,7 +62,7 @@ def _run_pipe(
     path: Path, pipe: Pipe, runner: Pipe | PipeManager, *, progress: str, report_file: Path | None, strict: bool
 ) -> int:
     tune_process()
-    display = make_display(progress)
+    display = make_display(progress, path.stem)
     try:
         # Opened first: a report that cannot be written must not come to light after the run.
         output = _open_report(report_file, path, pipe) if report_file else None
@@ -127,7 +127,7 @@ class _ErrorStream(logging.Handler):
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """What workers print, and warnings, go to stderr, above the progress display."""
+    """What workers print, and warnings, go to stderr, which a display may have diverted into a file."""
     logger, handler = logging.getLogger("manyhands"), _ErrorStream(logging.INFO)
     level = logger.level
     logger.addHandler(handler)

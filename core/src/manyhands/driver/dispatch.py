@@ -11,7 +11,7 @@ that was read, a request to stop) puts a token into one queue, so between two of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -99,6 +99,11 @@ class Dispatcher:
             if self._executor.capabilities.inline:
                 break  # it has run already: write its result before the next
         return begun
+
+    @property
+    def running(self) -> Mapping[Settled, Attempt]:
+        """What was submitted and is not done."""
+        return self._running
 
     @property
     def _has_slot(self) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from manyhands.chunks import Chunk
 from manyhands.driver.deadletter import dead_letters
 from manyhands.driver.dispatch import Dispatcher, Inbox
+from manyhands.driver.sample import Sampler
 from manyhands.errors import RunAborted
 from manyhands.events import Observers, RunEnded, RunStarted
 from manyhands.report import FlowReport, RunControl, RunStatus
@@ -68,8 +69,15 @@ class Driver:
         self._control = control
         self._observers = observers
         bury = partial(dead_letters, context=context, encoder=sink.error_encoder)
+        self._sampler = Sampler(executor, context, report)
         self._dispatcher = Dispatcher(
-            executor, options, bury, replayable=context.replayable, observers=observers, inbox=inbox
+            executor,
+            options,
+            bury,
+            replayable=context.replayable,
+            observers=observers,
+            inbox=inbox,
+            on_result=self._sampler.count,
         )
         self._ledger = self._dispatcher.ledger
 
@@ -115,6 +123,8 @@ class Driver:
             begun = self._dispatcher.submit_all(self._take)
             self._dispatcher.settle_all(0 if begun else self._feeder.patience)
             self._write_complete()
+            if self._sampler.sample(self._dispatcher.running):
+                self._estimate()
             if self._control.paused.is_set() and not len(self._ledger):
                 self._report.pause()
         if not self._control.closing.is_set():
@@ -136,6 +146,7 @@ class Driver:
         chunk = self._feeder.take()
         if chunk is not None:
             self._report.read += chunk.size
+            self._sampler.begin(chunk)
         return chunk
 
     def _has_room(self) -> bool:
@@ -155,6 +166,9 @@ class Driver:
             for part in parts:
                 self._report.add(part)
             self._report.spend("write", perf_counter() - begun)
-        fraction = self._feeder.consumed(self._report.total_processed)
+        self._estimate()
+
+    def _estimate(self) -> None:
+        fraction = self._feeder.consumed(max(self._report.reached, self._report.total_processed))
         if fraction is not None:  # what is read ahead may make it smaller, and nobody likes a bar that goes back
             self._report.fraction = max(fraction, self._report.fraction or 0.0)

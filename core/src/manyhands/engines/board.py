@@ -1,10 +1,10 @@
 """How far each pipe of an engine is: a small file that the engine and its workers have mapped.
 
-    line 0        word 0: 1 once everything is to end
+    line 0        word 0: 1 once everything is to end; word 1: when somebody looked last
     line n + 1    pipe n: the fields of `Status`
 
-A line is 64 bytes, eight words of 64 bits. Each word is written and read as a whole; a line is not, so what is read of
-a pipe at work is good for a display, not for accounts.
+A line is 128 bytes, sixteen words of 64 bits. Each word is written and read as a whole; a line is not, so what is read
+of a pipe at work is good for a display, not for accounts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from manyhands.live import resident
 from manyhands.processes.owner import owned_name, owner_of
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 
     from manyhands.report import FlowReport
 
-_WORDS: Final = 8
+_WORDS: Final = 16
 _BYTES: Final = 8 * _WORDS
 _KIND: Final = "board"
-_PAGE: Final = mmap.PAGESIZE
-_MEMORY: Final = Path("/proc/self/statm")
+_MILLION: Final = 1_000_000
+_INTEREST_NS: Final = 1_000_000_000
+"""So long after the last look somebody may look again."""
 
 
 class Status(NamedTuple):
@@ -39,6 +41,8 @@ class Status(NamedTuple):
         ram_bytes: resident memory of the process that runs it; 0 where that cannot be had.
         heartbeat: when this was written, in nanoseconds of the monotonic clock; 0: never.
         pid: of the process that runs it.
+        reached: records that have an outcome or that it has come past, which is not counted yet.
+        millionths: of its input that are done, and one more; 0: not known.
     """
 
     read: int = 0
@@ -49,13 +53,24 @@ class Status(NamedTuple):
     ram_bytes: int = 0
     heartbeat: int = 0
     pid: int = 0
+    reached: int = 0
+    millionths: int = 0
+
+    @property
+    def fraction(self) -> float | None:
+        """Of its input, from 0 to 1; None: not known."""
+        return (self.millionths - 1) / _MILLION if self.millionths else None
 
     @classmethod
     def of(cls, report: FlowReport) -> Self:
         """Of a run in this process, now."""
         r = report
         counts = (r.read, r.ok, r.rejected, r.dead, r.dropped)
-        return cls(*counts, _resident(), time.monotonic_ns(), os.getpid())
+        millionths = 0 if r.fraction is None else int(r.fraction * _MILLION) + 1
+        return cls(*counts, resident() or 0, time.monotonic_ns(), os.getpid(), r.reached, millionths)
+
+
+_FIELDS: Final = len(Status._fields)
 
 
 class Board:
@@ -93,7 +108,7 @@ class Board:
     def read(self, pipe: int) -> Status:
         """How far a pipe is."""
         line = (pipe + 1) * _WORDS
-        return Status(*self._words[line : line + _WORDS])
+        return Status(*self._words[line : line + _FIELDS])
 
     def write(self, pipe: int, status: Status) -> None:
         """Say how far a pipe is."""
@@ -109,6 +124,15 @@ class Board:
     def is_cancelled(self) -> bool:
         """Every pipe is to end."""
         return self._words[0] != 0
+
+    def look(self) -> None:
+        """Let pipes know that somebody looks."""
+        self._words[1] = time.monotonic_ns()
+
+    @property
+    def is_watched(self) -> bool:
+        """Somebody has looked a moment ago."""
+        return time.monotonic_ns() - self._words[1] < _INTEREST_NS
 
     def remove(self) -> None:
         """Remove the file; who has it mapped keeps it."""
@@ -134,10 +158,3 @@ def _sweep(folder: Path) -> None:
         if owner is not None and not owner.may_live():
             with suppress(OSError):  # another user's
                 path.unlink()
-
-
-def _resident() -> int:
-    try:
-        return int(_MEMORY.read_bytes().split()[1]) * _PAGE
-    except OSError:  # not Linux
-        return 0

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from manyhands.engine import Engine
+    from manyhands.live import WorkerView
     from manyhands.pipe import Pipe
 
 _LOOK_SECONDS: Final = 0.05
@@ -41,6 +42,7 @@ class MergedRun:
         self._taken = 0
         self._outputs = _open_outputs(whole)
         self.report: FlowReport = FlowReport(engine.report.executor, self._control, "engine")
+        self.report.show(self._look, len(shards))
         self._thread = threading.Thread(target=self._drive, name="manyhands-merge", daemon=True)
 
     def start(self) -> None:
@@ -58,10 +60,14 @@ class MergedRun:
         if self._control.cancelled.is_set():
             self._engine.report.abort()
 
+    def _look(self) -> Sequence[WorkerView]:
+        return self._engine.report.look()
+
     def _add_up(self) -> None:
         now = self._engine.report
         for name in ("read", "ok", "rejected", "dead", "dropped"):
             setattr(self.report, name, getattr(now, name))
+        self.report.reached, self.report.fraction = now.reached, now.fraction
 
     def _drive(self) -> None:
         status, error = RunStatus.FAILED, None

@@ -7,15 +7,18 @@ reports ◀─ board ◀─────────┘
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Self
 
-from manyhands.engines.board import Board
-from manyhands.engines.task import Outcome, run_pipe
-from manyhands.errors import ManyhandsError, RunError, WorkerLost
+from manyhands.doors.errors import BrokenWorkers
+from manyhands.engines.board import Board, Status
+from manyhands.engines.task import Outcome, refusal, run_pipe
+from manyhands.errors import ManyhandsError, RunError, UnpicklableError, WorkerLost
+from manyhands.live import WorkerView
 from manyhands.report import FlowReport, RunControl, RunStatus
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from manyhands.pipe import Pipe
 
 _LOOK_SECONDS: Final = 0.05
+_SILENT_NS: Final = 2_000_000_000
 _COUNTS: Final = ("read", "ok", "rejected", "dead", "dropped")
 
 
@@ -45,12 +49,15 @@ class EngineRun:
         self._lock = threading.Lock()
         self._running: dict[Future[Outcome], int] = {}
         self._error: BaseException | None = None
+        self._statuses = [Status()] * len(pipes)
+        self._first = [0] * len(pipes)
         self._grace = 0.0
         self._deadline: float | None = None
         self._control = RunControl(threading.Event())
         self._control.wake = self._pass_on
         self.report: FlowReport = FlowReport(name, self._control, "engine")
         self.reports: list[FlowReport] = [FlowReport(name, self._control, "engine") for _ in pipes]
+        self.report.show(self._views, len(pipes))
         self._thread = threading.Thread(target=self._drive, name="manyhands-engine", daemon=True)
 
     def start(self, grace: float) -> None:
@@ -82,28 +89,56 @@ class EngineRun:
                 self._add_up()
         return self
 
+    def _views(self) -> Sequence[WorkerView]:
+        """The pipes, each as a worker."""
+        with self._lock:
+            if not self.report.is_finished:
+                self._board.look()
+        self.look()
+        return [self._view(number, report) for number, report in enumerate(self.reports)]
+
+    def _view(self, number: int, report: FlowReport) -> WorkerView:
+        status, position = self._statuses[number], None
+        failed, reached = report.error_count, 0
+        state = str(report.status) if report.is_finished else _state(status)
+        if status.heartbeat and not report.is_finished:
+            reached = max(status.reached - report.total_processed, 0)
+            position = self._first[number] + report.total_processed + reached
+        memory, pid = (0, None) if report.is_finished else (status.ram_bytes, status.pid or None)
+        done = report.total_processed - failed
+        return WorkerView(f"pipe {number + 1}", state, done, failed, reached, position, memory, pid)
+
     def _pass_on(self) -> None:
         with self._lock:
             if self._control.cancelled.is_set() and not self.report.is_finished:
                 self._board.cancel()
 
     def _read(self, number: int, report: FlowReport) -> None:
-        status = self._board.read(number)
+        status = self._statuses[number] = self._board.read(number)
         if status.heartbeat and not report.is_finished:
             if report.start_time is None:
                 report.begin()
             for name in _COUNTS:
                 setattr(report, name, getattr(status, name))
+            report.reached, report.fraction = status.reached, status.fraction
 
     def _add_up(self) -> None:
         for name in _COUNTS:
             setattr(self.report, name, sum(getattr(report, name) for report in self.reports))
+        self.report.reached = sum(max(report.reached, report.total_processed) for report in self.reports)
+        self.report.fraction = self._fraction()
+
+    def _fraction(self) -> float | None:
+        """Pipes count alike: shards are equal shares."""
+        fractions = [_fraction(report) for report in self.reports]
+        known = [fraction for fraction in fractions if fraction is not None]
+        return sum(known) / len(fractions) if len(known) == len(fractions) else None
 
     def _drive(self) -> None:
         try:
             self._submit_all()
             while self._running:
-                self._settle_some()
+                self._settle_some(_LOOK_SECONDS)
         except BaseException as error:  # noqa: BLE001  # it is in the report
             self._fail(error)
         self._workers.shutdown(cancel_futures=True)
@@ -113,10 +148,12 @@ class EngineRun:
         for number, pipe in enumerate(self._pipes):
             if self._control.cancelled.is_set():
                 return
+            self._first[number] = getattr(getattr(pipe, "input_adapter", None), "position", 0)
             self._running[self._workers.submit(run_pipe, pipe, self._board.path, number)] = number
+            self._settle_some(0.0)  # an inline worker has just run it; taking the next pipe may take long
 
-    def _settle_some(self) -> None:
-        done, _ = wait_for(self._running, _LOOK_SECONDS, FIRST_COMPLETED)
+    def _settle_some(self, seconds: float) -> None:
+        done, _ = wait_for(self._running, seconds, FIRST_COMPLETED)
         self.look()
         for future in done:
             self._settle(self._running.pop(future), future)
@@ -127,10 +164,10 @@ class EngineRun:
 
     def _settle(self, number: int, future: Future[Outcome]) -> None:
         report = self.reports[number]
-        if future.cancelled():
-            report.end(RunStatus.ABORTED)
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or (isinstance(error, BrokenWorkers) and self._control.cancelled.is_set()):
+            report.end(RunStatus.ABORTED)  # it had not begun, or did not end by itself
             return
-        error = future.exception()
         if error is not None:
             error = self._reason(number, error)
             outcome = Outcome(RunStatus.FAILED, report.counts, exception=error)
@@ -145,6 +182,8 @@ class EngineRun:
             self._fail(outcome.exception)
 
     def _reason(self, number: int, error: BaseException) -> BaseException:
+        if isinstance(error, UnpicklableError):
+            return refusal(self._pipes[number], number) or error
         if not isinstance(error, WorkerLost):
             return error
         which = f"pipe {number + 1} of {len(self.reports)}"
@@ -172,3 +211,15 @@ class EngineRun:
             self._board.remove()
             self._board.close()
             self.report.end(status, self._error)
+
+
+def _state(status: Status) -> str:
+    if not status.heartbeat:
+        return "waiting"
+    return "silent" if time.monotonic_ns() - status.heartbeat > _SILENT_NS else "running"
+
+
+def _fraction(report: FlowReport) -> float | None:
+    if report.start_time is None:
+        return 0.0
+    return 1.0 if report.is_finished else report.fraction

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from manyhands.adapters.base import BaseOutputAdapter
@@ -48,7 +49,7 @@ class ShardPipes(Sequence[Pipe]):
             _part(pipe.output_adapter, number),
             _part(pipe.error_output_adapter, number),
             pipe.schema_model,
-            pipe.executor,
+            copy(pipe.executor),  # it runs one pipe at a time, and shards may run side by side in one process
             pipe.pre_validation_hooks,
             pipe.post_validation_hooks,
             max_hook_chunk_size=pipe.max_hook_chunk_size,

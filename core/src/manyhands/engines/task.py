@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from manyhands.engines.board import Board, Status
+from manyhands.errors import UnpicklableError
 from manyhands.report import RunStatus
+from manyhands.worker import pickles
 
 if TYPE_CHECKING:
     from manyhands.pipe import Pipe
@@ -55,8 +57,29 @@ def run_pipe(pipe: Pipe, board: Path, number: int) -> Outcome:
     with Board(board) as shared:
         report = pipe.start()
         while not report.wait(_BEAT_SECONDS):
+            if shared.is_watched:
+                report.look()
             shared.write(number, Status.of(report))
             if shared.is_cancelled:
                 report.abort()
         shared.write(number, Status.of(report))
     return Outcome(report.status, report.counts, dict(report.stages), report.exception)
+
+
+def refusal(pipe: Pipe, number: int) -> UnpicklableError | None:
+    """The error that names which part of a pipe cannot be sent to a worker; None: there is no such part.
+
+    Args:
+        pipe: which.
+        number: of it, from 0.
+    """
+    for name, value in pipe.__getstate__().items():
+        for part in value if isinstance(value, list) else [value]:
+            try:
+                pickles.dumps(part)
+            except Exception as error:  # noqa: BLE001  # whatever its own code raises
+                what = f"{type(part).__name__} ({name} of pipe {number + 1})"
+                refused = UnpicklableError(f"{what} cannot be sent to a worker process: {pickles.named(error)}")
+                refused.__cause__ = error
+                return refused
+    return None

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from manyhands.testing.bench import Bench as Bench
+    from manyhands.testing.engine_bench import EngineBench as EngineBench
+    from manyhands.testing.engine_kit import EngineTests as EngineTests
     from manyhands.testing.kit import ExecutorTests as ExecutorTests
     from manyhands.testing.ran import Ran as Ran
     from manyhands.testing.script import Deed as Deed
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "bench": ("Bench",),
+    "engine_bench": ("EngineBench",),
+    "engine_kit": ("EngineTests",),
     "kit": ("ExecutorTests",),
     "ran": ("Ran",),
     "script": ("Deed", "Script", "attempts", "deterministic_failure", "fate", "release", "seeded"),

@@ -58,14 +58,15 @@ def _classes(place: ModuleType | type[Any], path: str = "") -> Iterator[type[Any
 
 
 def _tests_a_backend(owner: type[Any]) -> bool:
-    tests = guard.kit()
-    is_one = tests is not None and issubclass(owner, tests)
-    return is_one and isinstance(getattr(owner, "backend", None), str) and not owner.__subclasses__()
+    is_one = guard.kit(owner) is not None and isinstance(getattr(owner, guard.subject(owner), None), str)
+    return is_one and not owner.__subclasses__()
 
 
 def _fault(owner: type[Any]) -> str:
+    named = guard.subject(owner)
     return (
-        f"pytest passes over {owner.__module__}.{owner.__qualname__}, which tests the backend {owner.backend!r}: "
+        f"pytest passes over {owner.__module__}.{owner.__qualname__}, "
+        f"which tests the {named} {getattr(owner, named)!r}: "
         "let its name begin with Test, at the top of its module, without __test__; "
-        "if it is a base for other classes, let those name the backend"
+        f"if it is a base for other classes, let those name the {named}"
     )

@@ -15,18 +15,32 @@ import pytest
 REMEDY: Final = 'let it be inherited, or say why it fails by @pytest.mark.xfail(reason="...") on a method of that name'
 
 _FIXTURE: Final = "bench"
+_KITS: Final = {"kit": ("ExecutorTests", "backend"), "engine_kit": ("EngineTests", "engine")}
 _SHIRKING: Final = ("skip", "skipif", "xfail")
 _NO_CLASS_MARKS: Final = {*_SHIRKING, "manyhands_case", "parametrize"}
 
 
-def kit() -> type[Any] | None:
-    """The class of all cases; None as long as nobody has imported it."""
-    return getattr(sys.modules.get("manyhands.testing.kit"), "ExecutorTests", None)
+def kit(tests: object) -> type[Any] | None:
+    """The class of all cases that a class of tests is derived from; None: it is derived from none."""
+    for module, (name, _) in _KITS.items():
+        base = getattr(sys.modules.get(f"manyhands.testing.{module}"), name, None)
+        if base is not None and isinstance(tests, type) and issubclass(tests, base):
+            return base  # type: ignore[no-any-return]  # it is a class
+    return None
 
 
-def cases() -> Mapping[str, Any]:
-    """The kit's own functions by name, as they were when it was imported."""
-    return getattr(sys.modules.get("manyhands.testing.kit"), "CASES", {})
+def subject(tests: type[Any]) -> str:
+    """What a class derived from the kit names that is tested: `backend` or `engine`."""
+    return dict(_KITS.values())[getattr(kit(tests), "__name__", "ExecutorTests")]
+
+
+def cases(tests: object) -> Mapping[str, Any]:
+    """The kit's own functions by name, as they were when it was imported.
+
+    Args:
+        tests: a class derived from the kit.
+    """
+    return getattr(sys.modules.get(getattr(kit(tests), "__module__", "")), "CASES", {})
 
 
 def cases_of(base: type[Any]) -> Mapping[str, Any]:
@@ -41,10 +55,7 @@ def cases_of(base: type[Any]) -> Mapping[str, Any]:
 
 def case_of(item: pytest.Item) -> Any:
     """The kit's own function that an item stands for; None: it is no case."""
-    tests, owner = kit(), getattr(item, "cls", None)
-    if tests is None or owner is None or not issubclass(owner, tests):
-        return None
-    return cases().get(getattr(item, "originalname", item.name))
+    return cases(getattr(item, "cls", None)).get(getattr(item, "originalname", item.name))
 
 
 def topic_of(case: Any) -> str:
@@ -62,14 +73,15 @@ def faults(tests: type[Any], collector: pytest.Collector) -> Iterator[str]:
     for mark in _forbidden_marks(tests, collector):
         told = "on the class, a base of it or its module: leave it out; cases that do not apply skip themselves"
         yield f"the mark {mark} {told}"
-    if not isinstance(getattr(tests, "backend", None), str):
-        yield 'it does not name the backend: set backend = "name"'
+    named = subject(tests)
+    if not isinstance(getattr(tests, named, None), str):
+        yield f'it does not name the {named}: set {named} = "name"'
     if any(getattr(tests, name) is not getattr(object, name) for name in ("__init__", "__new__")):
         yield "pytest collects no class with an __init__ or a __new__: prepare what you need in a fixture"
-    base: Any = kit()
+    base: Any = kit(tests)
     if inspect.getattr_static(tests, _FIXTURE) is not inspect.getattr_static(base, _FIXTURE):
         yield f"{_FIXTURE}: it is the kit's own; name yours otherwise"
-    for name, case in cases().items():
+    for name, case in cases(tests).items():
         if fault := _fault(name, case, tests):
             yield f"{name}: {fault}"
 
@@ -85,7 +97,7 @@ def _marks(own: Any) -> Iterable[pytest.Mark]:
 
 def _fault(name: str, case: Any, tests: type[Any]) -> str | None:
     here = inspect.getattr_static(tests, name, None)
-    if inspect.getattr_static(kit(), name, None) is not case:
+    if inspect.getattr_static(kit(tests), name, None) is not case:
         return "it is changed in the kit itself, for all backends; override it in your class instead"
     if here is case:
         shirking = [mark.name for mark in _marks(getattr(case, "pytestmark", [])) if mark.name in _SHIRKING]
@@ -125,7 +137,7 @@ def expect_failures(tests: type[Any]) -> None:
     Args:
         tests: a class without faults.
     """
-    for name, case in cases().items():
+    for name, case in cases(tests).items():
         here = inspect.getattr_static(tests, name)
         if here is not case:
             (reason,) = [mark for mark in _marks(here.pytestmark) if mark.name == "xfail"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -43,8 +44,7 @@ class Results:
             What is known of it; if it was entered before, what came of its cases, too.
         """
         if owner not in self.classes:
-            import_module("manyhands.testing.kit")  # where others run the tests, nothing has imported it here
-            cases = {name: _entry(guard.topic_of(case)) for name, case in guard.cases().items()}
+            cases = {name: _entry(guard.topic_of(case)) for name, case in _cases().items()}
             self.classes[owner] = {"backend": backend, "declared": {}, "observed": {}, "cases": cases}
         return self.classes[owner]
 
@@ -55,7 +55,7 @@ class Results:
             item: any test.
         """
         case = guard.case_of(item)
-        if case is not None:
+        if _is_recorded(item):
             owner, _, name = item.nodeid.rpartition("::")
             self._enter(owner, _backend(item), name, _entry(guard.topic_of(case)))
 
@@ -98,7 +98,7 @@ def record(item: pytest.Item, bench: Bench) -> None:
         item: the case.
         bench: its bench.
     """
-    if guard.case_of(item) is not None:
+    if _is_recorded(item):
         item.user_properties.append((_PROPERTY, _facts(item, asdict(bench.capabilities), bench.observed)))
 
 
@@ -109,7 +109,7 @@ def complete(item: pytest.Item, report: pytest.TestReport) -> None:
         item: the case.
         report: of one of its phases.
     """
-    if _PROPERTY not in dict(report.user_properties):
+    if _is_recorded(item) and _PROPERTY not in dict(report.user_properties):
         report.user_properties.append((_PROPERTY, _facts(item, {}, {})))
 
 
@@ -121,6 +121,16 @@ def skip_reason(report: pytest.TestReport) -> str:
     """
     text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return text.removeprefix("Skipped: ")
+
+
+def _cases() -> Mapping[str, Any]:
+    kit = import_module("manyhands.testing.kit")  # where others run the tests, nothing has imported it here
+    return guard.cases(kit.ExecutorTests)
+
+
+def _is_recorded(item: pytest.Item) -> bool:
+    """It is a case of an executor."""
+    return guard.case_of(item) is not None and guard.subject(item.cls) == "backend"  # type: ignore[attr-defined]  # a case has a class
 
 
 def _facts(item: pytest.Item, declared: dict[str, bool], observed: dict[str, bool]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from manyhands.errors import BackendError
 from manyhands.plugins.registry import find
 from manyhands.testing.bench import Bench
 from manyhands.testing.cases.needs import why_not
-from manyhands.testing.guard import REMEDY, case_of, missing_module
+from manyhands.testing.engine_bench import EngineBench
+from manyhands.testing.guard import REMEDY, case_of, missing_module, subject
 from manyhands.testing.results import skip_reason
 
 
@@ -24,7 +25,7 @@ def replaced(item: pytest.Function) -> str | None:
     case, function = case_of(item), getattr(item.obj, "__func__", item.obj)
     if inspect.unwrap(function, stop=lambda found: found is case) is not case:
         return f"{item.name}: it is replaced before it runs; {REMEDY}"
-    if type(item.funcargs.get("bench")) is not Bench:
+    if type(item.funcargs.get("bench")) is not (Bench if subject(item.cls) == "backend" else EngineBench):
         return f"{item.name}: bench is not the kit's own fixture; name yours otherwise"
     return None
 
@@ -54,8 +55,9 @@ def _applies(item: pytest.Function) -> bool:
     own = getattr(case_of(item), "pytestmark", [])
     if any(mark not in own for mark in item.iter_markers("manyhands_case")):
         return True
-    backend = str(getattr(item.cls, "backend", None))
+    named = subject(item.cls)
+    name = str(getattr(item.cls, named, None))
     try:
-        return why_not(item, backend, find(backend).capabilities) is None
+        return why_not(item, name, find(name, "engine" if named == "engine" else "executor").capabilities) is None
     except BackendError:
         return True

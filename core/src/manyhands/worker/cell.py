@@ -78,7 +78,7 @@ class ProgressCell:
         return self._sequence | STAGES.index(stage) << 28 | self._call
 
 
-def read_progress(word: int, chunk: Chunk, batch_size: int | None = None) -> Progress | None:
+def read_progress(word: int, chunk: Chunk, batch_size: int | None = None, worker: str = "") -> Progress | None:
     """The supervisor's side: what the word says of this chunk.
 
     Args:
@@ -86,6 +86,7 @@ def read_progress(word: int, chunk: Chunk, batch_size: int | None = None) -> Pro
         chunk: the chunk that was given to the worker.
         batch_size: `max_hook_chunk_size` of the job; None: batches reach to the chunk's end, as all of them do in the
             stages without hooks.
+        worker: whose cell it is, named as in its results.
 
     Returns:
         None when the worker has not begun this chunk or is through with it.
@@ -98,7 +99,7 @@ def read_progress(word: int, chunk: Chunk, batch_size: int | None = None) -> Pro
         return None
     index, name = word & _INDEX, STAGES[stage]
     if not word & _BATCH:
-        return Progress(name, index, index + 1, call, overlap)
+        return Progress(name, index, index + 1, call, overlap, worker)
     if batch_size is None or name in ("unpack", "pack"):
-        return Progress(name, index, chunk.hi, call, overlap)
-    return Progress(name, index, min(index + batch_size, chunk.hi), call, overlap)
+        return Progress(name, index, chunk.hi, call, overlap, worker)
+    return Progress(name, index, min(index + batch_size, chunk.hi), call, overlap, worker)

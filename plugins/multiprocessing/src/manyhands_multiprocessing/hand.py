@@ -127,7 +127,8 @@ class Hand:
         task = self.begun
         if task is None:
             return None
-        return read_progress(self._shop.board.progress_of(self.number)[0], task[0], self._shop.batch_size)
+        word, worker = self._shop.board.progress_of(self.number)[0], f"{self.child.pid}/MainThread"
+        return read_progress(word, task[0], self._shop.batch_size, worker)
 
     @property
     def _has_begun(self) -> bool:

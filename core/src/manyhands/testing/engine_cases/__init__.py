@@ -1,0 +1,1 @@
+"""The cases of the kit for engines, by topic."""
