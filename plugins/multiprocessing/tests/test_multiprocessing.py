@@ -80,7 +80,7 @@ def test_a_job_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_the_plugin_says_is_what_the_executor_can() -> None:
     (point,) = entry_points(group="manyhands", name="multiprocessing")
-    (backend,) = point.load().manyhands_backends()
+    backend, _ = point.load().manyhands_backends()  # and the engine
     assert backend.capabilities == MultiProcessingExecutor.capabilities
     options = backend.options(max_workers=2, chunksize=3, compression="lz4", max_chunks_per_worker=4)
     executor = MultiProcessingExecutor(**options.model_dump())

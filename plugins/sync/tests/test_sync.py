@@ -88,7 +88,7 @@ def test_one_executor_serves_one_run_after_the_other() -> None:
 
 def test_what_the_plugin_says_is_what_the_executor_can() -> None:
     (point,) = entry_points(group="manyhands", name="sync")
-    (backend,) = point.load().manyhands_backends()
+    backend, _ = point.load().manyhands_backends()  # and the engine
     assert backend.capabilities == SyncFifoExecutor.capabilities
     assert backend.capabilities.inline
 
