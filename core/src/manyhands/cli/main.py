@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import sys
-from contextlib import suppress
 from typing import Final
 
 from manyhands.cli.streams import open_streams, silence
@@ -81,6 +80,8 @@ def _cannot_print() -> bool:
 
 
 def _complain(what: object, code: int) -> int:
-    with suppress(OSError):  # nobody can be told
-        print(f"manyhands: {what}", file=sys.stderr)
+    try:
+        print(f"manyhands: {what}", file=sys.stderr, flush=True)
+    except OSError:  # nobody can be told; what is left of it must not change the exit code
+        silence(sys.stderr)
     return code
