@@ -417,6 +417,7 @@ def test_a_future_that_somebody_else_has_set_harms_no_other_call(kind: Any) -> N
     assert isinstance(begun[0].exception(0), OSError)
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="there the collector has to find a cycle of frames")
 @pytest.mark.parametrize("backend", ["sync", *(name for name in BACKENDS if name != "multiprocessing")])
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("how", ["submit", "map", "pool"])
