@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -233,10 +234,47 @@ def test_an_abort_ends_all_workers_and_publishes_nothing(tmp_path: Path) -> None
 
 def test_parts_of_a_run_that_was_killed_are_removed_by_the_next(tmp_path: Path) -> None:
     pipe = pipe_of(tmp_path, "out", CSVInputAdapter(table(tmp_path, 10)), schema_model=Row)
-    for name in ("out.jsonl.part-0007", "out.jsonl.part-0003.partial"):
+    for name in ("out.jsonl.part-0007", "out.jsonl.part-0003.partial", "out.jsonl.part-two"):
         (tmp_path / "out" / name).write_text("left")
     PipeManager.parallelize_pipe(pipe, workers=2, engine=SequentialEngine()).run()
-    assert set(files(tmp_path / "out")) == {"out.jsonl", "errors.jsonl"}
+    assert set(files(tmp_path / "out")) == {"out.jsonl", "errors.jsonl", "out.jsonl.part-two"}  # the last is theirs
+
+
+def test_running_it_twice_at_a_time_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    pipe = pipe_of(tmp_path, "out", CSVInputAdapter(table(tmp_path, 200)), pre_validation_hooks=[Slow()])
+    with PipeManager.parallelize_pipe(pipe, workers=1) as manager:
+        manager.start()
+        with pytest.raises(UsageError, match="is running"):
+            manager.run()
+        assert manager.wait(60)
+    assert manager.report.status is RunStatus.COMPLETED
+
+
+def test_a_failure_while_pipes_are_made_ends_those_that_hang(tmp_path: Path) -> None:
+    class Pipes(list[Pipe]):
+        def __iter__(self) -> Iterator[Pipe]:
+            yield self[0]
+            while not (tmp_path / "begun").exists():
+                time.sleep(0.01)
+            raise SourceError("the second cannot be made")
+
+    class Hangs(BaseHook):
+        def execute(self, entries: list[Any], store: Any) -> None:
+            (tmp_path / "begun").touch()
+            time.sleep(1000)
+
+    pipe = pipe_of(tmp_path, "out", CSVInputAdapter(table(tmp_path, 10)), pre_validation_hooks=[Hangs()])
+    manager = PipeManager(Pipes([pipe, pipe]))
+    with pytest.raises(SourceError, match="the second cannot be made"):
+        manager.run()
+
+
+def test_no_room_for_the_board_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    pipe = pipe_of(tmp_path, "out", CSVInputAdapter(table(tmp_path, 10)))
+    with pytest.raises(RunError, match="the engine cannot be started: there is no room"):
+        PipeManager.parallelize_pipe(pipe, 2, SequentialEngine()).run()
+    assert files(tmp_path / "out") == {}
 
 
 def test_one_deadline_for_all_pipes(tmp_path: Path) -> None:

@@ -60,8 +60,7 @@ class PipeManager:
         Raises:
             UsageError: they are running, or an input or output cannot be opened.
         """
-        if self._engine.is_running or (self._merged is not None and not self._merged.report.is_finished):
-            raise UsageError("this manager is running; wait for its report or shut it down")
+        self._check_idle()
         if self._whole is None:
             self._engine.start(self._pipes)
         else:
@@ -78,8 +77,10 @@ class PipeManager:
         """Run to the end. ^C aborts the run and is raised again.
 
         Raises:
+            UsageError: they are running; they go on.
             ManyhandsError: the run failed; what the report calls `exception`.
         """
+        self._check_idle()
         try:
             self.start()
             self.wait()
@@ -108,6 +109,10 @@ class PipeManager:
     def pipe_reports(self) -> Sequence[FlowReport]:
         """One report for each pipe, or shard, in order."""
         return self._engine.pipe_reports
+
+    def _check_idle(self) -> None:
+        if self._engine.is_running or (self._merged is not None and not self._merged.report.is_finished):
+            raise UsageError("this manager is running; wait for its report or shut it down")
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.doors.futures import FuturesExecutor, as_futures_executor
 from manyhands.engines.run import EngineRun
-from manyhands.errors import OptionsError, UsageError
+from manyhands.errors import OptionsError, RunError, UsageError
 from manyhands.plugins.registry import find
 from manyhands.report import FlowReport
 
@@ -45,12 +45,17 @@ class BaseEngine:
         Raises:
             UsageError: it is running, or there is no pipe.
             BackendError: the backend of the workers cannot be had.
+            RunError: there is no room in the temporary folder.
         """
         if self.is_running:
             raise UsageError("this engine is running; wait for its report or shut it down")
         if not len(pipes):
             raise UsageError("an engine needs one pipe at least")
-        self._run = EngineRun(self.name, pipes, self._make_workers(len(pipes)))
+        workers = self._make_workers(len(pipes))
+        try:
+            self._run = EngineRun(self.name, pipes, workers)
+        except OSError as error:
+            raise RunError(f"the engine cannot be started: there is no room for its board: {error}") from error
         self._run.start(_GRACE_SECONDS)
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -52,6 +52,7 @@ class MergedRun:
             self._engine.start(self._shards)
             self._thread.start()
         except BaseException as error:
+            self._engine.shutdown()
             self._discard()
             self.report.end(RunStatus.FAILED, error)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -96,7 +97,8 @@ class WholeOutput:
         if self._path is None:
             return ()
         final = Path(os.path.realpath(self._path))
-        return [path for path in final.parent.iterdir() if path.name.startswith(f"{final.name}.part-")]
+        name = re.compile(rf"{re.escape(final.name)}\.part-\d{{4,}}(\.partial)?")
+        return [path for path in final.parent.iterdir() if name.fullmatch(path.name)]
 
     def _remove(self, paths: Iterable[Path]) -> None:
         for path in paths:

@@ -56,7 +56,7 @@ class EngineRun:
         self._control = RunControl(threading.Event())
         self._control.wake = self._pass_on
         self.report: FlowReport = FlowReport(name, self._control, "engine")
-        self.reports: list[FlowReport] = [FlowReport(name, self._control, "engine") for _ in pipes]
+        self.reports: list[FlowReport] = [FlowReport(name, self._control, "engine") for _ in range(len(pipes))]
         self.report.show(self._views, len(pipes))
         self._thread = threading.Thread(target=self._drive, name="manyhands-engine", daemon=True)
 
@@ -135,14 +135,20 @@ class EngineRun:
         return sum(known) / len(fractions) if len(known) == len(fractions) else None
 
     def _drive(self) -> None:
-        try:
-            self._submit_all()
-            while self._running:
-                self._settle_some(_LOOK_SECONDS)
-        except BaseException as error:  # noqa: BLE001  # it is in the report
-            self._fail(error)
-        self._workers.shutdown(cancel_futures=True)
+        # Each also when the one before failed: pipes that run are to end, or to be ended.
+        for step in (self._submit_all, self._settle_all, self._dismiss):
+            try:
+                step()
+            except BaseException as error:  # noqa: BLE001  # it is in the report
+                self._fail(error)
         self._conclude()
+
+    def _settle_all(self) -> None:
+        while self._running:
+            self._settle_some(_LOOK_SECONDS)
+
+    def _dismiss(self) -> None:
+        self._workers.shutdown(cancel_futures=True)
 
     def _submit_all(self) -> None:
         for number, pipe in enumerate(self._pipes):
