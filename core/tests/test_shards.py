@@ -112,3 +112,17 @@ def test_what_cannot_be_cut_is_refused(
     os.mkfifo("pipe.csv")
     with pytest.raises(UsageError, match=why):
         Shards(pipe_of(adapter, None), 2)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32-be", "latin-1"])
+def test_other_encodings_are_cut_as_well(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "input.csv"
+    file.write_text("a,b\n" + "".join(f'{n},"é{n}\n"\n' for n in range(3000)), encoding=encoding)
+    adapter = CSVInputAdapter(file, encoding=encoding)
+    whole = blocks_of(adapter, None)
+    assert len(whole) > 100
+    for count in (2, 3, 7):
+        shards = list(Shards(pipe_of(adapter, None), count))
+        assert len({shard.offset for shard in shards}) == count
+        assert parts_of(adapter, shards) == whole
