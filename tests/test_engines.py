@@ -246,6 +246,8 @@ def test_running_it_twice_at_a_time_is_refused_and_harms_nothing(tmp_path: Path)
         manager.start()
         with pytest.raises(UsageError, match="is running"):
             manager.run()
+        with pytest.raises(UsageError, match="cannot be stopped"):
+            manager.report.stop()
         assert manager.wait(60)
     assert manager.report.status is RunStatus.COMPLETED
 

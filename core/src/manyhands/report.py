@@ -10,6 +10,8 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from manyhands.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -162,7 +164,13 @@ class FlowReport:
         return True
 
     def stop(self) -> None:
-        """Start no further chunk. What is under way is finished and written; `continue_` goes on."""
+        """Start no further chunk. What is under way is finished and written; `continue_` goes on.
+
+        Raises:
+            UsageError: an engine runs it.
+        """
+        if self.kind == "engine":
+            raise UsageError("a run on an engine cannot be stopped and go on; abort it")
         self._control.paused.set()
         self._control.wake()
 
