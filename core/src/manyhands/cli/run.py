@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,7 +15,8 @@ from typing import Final, NoReturn
 
 from manyhands.adapters.files import OutputFile, check_overlap, partial_name
 from manyhands.cli.display import Display, make_display
-from manyhands.cli.streams import silence
+from manyhands.cli.display.logged import logged
+from manyhands.cli.streams import show
 from manyhands.config.build import build_pipe, build_run
 from manyhands.config.job import Job
 from manyhands.config.load import load_job
@@ -73,7 +73,7 @@ def _run_pipe(
         if output:
             _write_report(output, report)
     finally:
-        _show(lambda: display.sum_up(report, list(_notes(pipe, report))))
+        show(lambda: display.sum_up(report, list(_notes(pipe, report))))
         _complain(report)
     if stuck:
         _leave()
@@ -90,7 +90,7 @@ def _open_report(file: Path, job: Path, pipe: Pipe) -> OutputFile:
 def _run(runner: Pipe | PipeManager, display: Display, output: OutputFile | None) -> tuple[FlowReport, bool]:
     """The final report, and whether something in the run did not come back."""
     try:
-        with _logged(), _terminable():
+        with logged(), _terminable():
             report = runner.start()
             return report, not _watch(report, display)
     except BaseException:
@@ -103,7 +103,7 @@ def _watch(report: FlowReport, display: Display) -> bool:
     """Show the run to its end; False when it had to be left behind."""
     try:
         while not report.wait(_REFRESH_SECONDS):
-            _show(lambda: display.update(report))
+            show(lambda: display.update(report))
     except KeyboardInterrupt:
         report.abort()
     else:
@@ -115,28 +115,6 @@ def _watch(report: FlowReport, display: Display) -> bool:
     if not ended:
         report.end(RunStatus.ABORTED)
     return ended and threading.active_count() == 1  # Python would wait for threads of the person's code
-
-
-class _ErrorStream(logging.Handler):
-    """Prints to whatever stderr is at the time: a display may have put itself in its place."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print the message alone."""
-        _show(lambda: print(record.getMessage(), file=sys.stderr))
-
-
-@contextmanager
-def _logged() -> Iterator[None]:
-    """What workers print, and warnings, go to stderr, which a display may have diverted into a file."""
-    logger, handler = logging.getLogger("manyhands"), _ErrorStream(logging.INFO)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 @contextmanager
@@ -161,22 +139,9 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _show(show: Callable[[], None]) -> None:
-    """Print. That nobody reads it any more, or that it cannot be stored, is no reason to end a run."""
-    try:
-        show()
-        sys.stdout.flush()
-    except OSError:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except OSError:
-                silence(stream)
-
-
 def _leave() -> NoReturn:
     """End the process although a thread is stuck: Python would wait for those that the person's code started."""
-    _show(sys.stderr.flush)
+    show(sys.stderr.flush)
     os._exit(1)
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from manyhands_zoosync.layout import MOST_AT_ONCE, Layout
 from manyhands_zoosync.lock import best_kind
 from manyhands_zoosync.results import TaskResult
 from manyhands_zoosync.run import Run
+from manyhands_zoosync.show import shown
 from manyhands_zoosync.statistics import Statistics
 from manyhands_zoosync.status import WorkerStatus
 
@@ -201,12 +202,12 @@ class Supervisor:
 
         Args:
             feed: puts tasks in; None: they are all in.
-            show: print the statistics.
+            show: show the workers while they work, if stderr is a terminal, and print the statistics.
 
         Raises:
             ManyhandsError: there are no workers any more, or the file could not be written.
         """
-        with self:
+        with shown(lambda: self.statistics) if show else nullcontext(), self:
             if feed is not None:
                 feed()
             while self._wait_for_some():

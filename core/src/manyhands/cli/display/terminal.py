@@ -55,8 +55,13 @@ class RichDisplay(PlainDisplay):
 
     def sum_up(self, report: FlowReport, notes: list[str]) -> None:
         """The table, and the notes; one says where that is what was printed."""
+        super().sum_up(report, [*notes, *self.notes])
+
+    @property
+    def notes(self) -> list[str]:
+        """Where that is what was printed, if something was."""
         path = self._log.path
-        super().sum_up(report, [*notes, f"printed: {path}"] if path else notes)
+        return [f"printed: {path}"] if path else []
 
     def _divert(self) -> None:
         """Let be printed into the log what would disturb; what goes into a file goes there."""
