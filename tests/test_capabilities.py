@@ -1,29 +1,61 @@
-"""docs/capabilities.md says what the conformance kit finds, when all of it ran in this session."""
+"""A run of all cases fails if docs/capabilities.md says something else than they found."""
 
 from pathlib import Path
 
 import pytest
+from tests import capabilities
 
 from manyhands.testing.matrix import render
-from manyhands.testing.results import RESULTS
 
-from .backends import BACKENDS, PLUGINS
+CONFTEST = Path(__file__).with_name("conftest.py")
+FOUND = {
+    "TestIt": {
+        "backend": "fast",
+        "declared": {"inline": True},
+        "observed": {"inline": True},
+        "cases": {"test_inline": {"topic": "capabilities", "outcome": "passed", "reason": ""}},
+    }
+}
+FINDS = """
+from pathlib import Path
+from tests import capabilities
 
-PAGE = Path(__file__).parents[1] / "docs/capabilities.md"
-COMMANDS = (
-    "pytest plugins -k conformance --manyhands-results results.json && "
-    "python -m manyhands.testing.matrix results.json -o docs/capabilities.md"
+capabilities.MINE, capabilities.PAGE = {"fast"}, Path("page.md")
+
+def pytest_sessionstart(session):
+    session.config.stash[RESULTS].classes.update(%r)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two processes"])
+def test_a_page_that_says_something_else_fails_the_run_and_shows_where(pytester, monkeypatch, options):
+    monkeypatch.setenv("PYTHONPATH", str(CONFTEST.parents[1]))
+    pytester.makeconftest(CONFTEST.read_text() + FINDS % FOUND)
+    pytester.makepyfile("def test_it():\n    pass")
+    (pytester.path / "page.md").write_text(render(FOUND).replace("| yes |", "| no |"))
+    result = pytester.runpytest_subprocess("-p", "no:hypothesispytest", "-p", "no:cacheprovider", *options)
+    result.assert_outcomes(passed=1, failed=1)
+    told = ["make the page anew: pytest *", "-| * | no |", "+| * | yes |", "FAILED docs/capabilities.md*"]
+    result.stdout.fnmatch_lines(told)
+
+
+NOT_RUN = {"test_order": {"topic": "order", "outcome": "not run", "reason": ""}}
+
+
+@pytest.mark.parametrize(
+    ("found", "text", "mine"),
+    [
+        (FOUND, render(FOUND), {"fast"}),
+        (FOUND, "", {"fast", "slow"}),
+        ({"TestIt": {**FOUND["TestIt"], "cases": NOT_RUN}}, "", {"fast"}),
+        ({**FOUND, "TestTheirs": {**FOUND["TestIt"], "backend": "theirs"}}, render(FOUND), {"fast"}),
+        ({}, "", {"fast"}),
+    ],
+    ids=["it is right", "a backend did not run", "a case did not run", "another's backend ran, too", "none ran"],
 )
-
-
-def test_the_page_is_what_the_kit_finds(pytestconfig):
-    mine = set(PLUGINS) & set(BACKENDS)
-    classes = {owner: found for owner, found in pytestconfig.stash[RESULTS].classes.items() if found["backend"] in mine}
-    whole = dict.fromkeys(mine, False)
-    for found in classes.values():
-        whole[found["backend"]] = all(case["outcome"] != "not run" for case in found["cases"].values())
-    missing = sorted(name for name, ran in whole.items() if not ran)
-    if missing:
-        pytest.skip(f"not all cases ran on {', '.join(missing)}: run pytest plugins tests/test_capabilities.py")
-    page = PAGE.read_text() if PAGE.exists() else ""
-    assert page == render(classes), f"make the page anew: {COMMANDS}"
+def test_no_other_page_fails_a_run(tmp_path, monkeypatch, found, text, mine):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    monkeypatch.setattr(capabilities, "PAGE", page)
+    monkeypatch.setattr(capabilities, "MINE", mine)
+    assert capabilities.outdated(found) is None

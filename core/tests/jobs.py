@@ -119,7 +119,7 @@ def manyhands(
     """Run the real command to its end."""
     line = [command(), *map(str, arguments)]
     env = environment(site, **variables)
-    done = subprocess.run(line, check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(line, check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
@@ -127,6 +127,6 @@ def manyhands(
 def python(code: str, *arguments: object, site: Path | None = None, cwd: Path | None = None) -> Any:
     """What a new interpreter prints, as JSON."""
     line = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    done = subprocess.run(line, check=False, cwd=cwd, env=environment(site), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(line, check=False, cwd=cwd, env=environment(site), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -184,7 +184,7 @@ def test_a_wrong_command_line_is_told(tmp_path: Path, arguments: list[str], word
 def test_nobody_listening_is_no_reason_to_fail(job: Path, style: str) -> None:
     line = f"{quote(command())} run job.toml --progress {style} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", line], check=False, cwd=job.parent, env=environment(), capture_output=True, text=True, timeout=30
+        ["bash", "-c", line], check=False, cwd=job.parent, env=environment(), capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (job.parent / "out.jsonl").exists()
@@ -196,7 +196,7 @@ def test_a_full_disk_under_the_messages_is_no_reason_to_fail(job: Path) -> None:
     with Path("/dev/full").open("w") as full:
         line = [command(), "run", "job.toml"]
         done = subprocess.run(
-            line, check=False, cwd=job.parent, env=environment(), stdout=full, stderr=full, timeout=30
+            line, check=False, cwd=job.parent, env=environment(), stdout=full, stderr=full, timeout=60
         )
     assert done.returncode == 0
     assert (job.parent / "out.jsonl").exists()

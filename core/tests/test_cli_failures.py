@@ -124,7 +124,7 @@ def test_a_file_that_may_grow_no_further_is_the_same(job: Path) -> None:
     write(job.parent, rows__csv=ROWS + "5,some more text\n" * 20_000)
     line = f"ulimit -f 64; exec {quote(command())} run job.toml --set output.path=disk/out.jsonl --report r.json"
     done = subprocess.run(
-        ["bash", "-c", line], check=False, cwd=job.parent, env=environment(), capture_output=True, text=True, timeout=30
+        ["bash", "-c", line], check=False, cwd=job.parent, env=environment(), capture_output=True, text=True, timeout=60
     )
     assert_full(done, job, "File too large")
 
@@ -199,7 +199,7 @@ def in_bash(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A line of bash, in which `manyhands` is the command; nothing that is shown is a traceback."""
     line = f'manyhands() {{ {quote(command())} "$@"; }}; {line}'
     done = subprocess.run(
-        ["bash", "-c", line], check=False, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=30
+        ["bash", "-c", line], check=False, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=60
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done

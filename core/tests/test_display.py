@@ -224,7 +224,7 @@ def test_plain_lines_come_every_two_seconds_and_never_a_control_character(tmp_pa
         assert process.stderr is not None
         first = process.stderr.readline()
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert re.fullmatch(r"[\d,]+ ok  [\d,]+ rows/s\n", first)
     assert err == "manyhands: the run was aborted\n"
     assert out.startswith("aborted: sync\n")
@@ -233,7 +233,7 @@ def test_plain_lines_come_every_two_seconds_and_never_a_control_character(tmp_pa
 
 def objects(folder: Path) -> list[dict]:
     line = [command(), "run", "job.toml", "--progress", "json"]
-    done = subprocess.run(line, check=False, cwd=folder, env=environment(), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(line, check=False, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 

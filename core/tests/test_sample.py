@@ -9,7 +9,6 @@ from manyhands.chunks import Chunk, ChunkKind, ChunkResult
 from manyhands.driver.ledger import Attempt
 from manyhands.driver.sample import Sampler
 from manyhands.engines.board import Status
-from manyhands.engines.run import _state
 from manyhands.executor import Capabilities, Progress
 from manyhands.live import resident
 from manyhands.report import FlowReport
@@ -118,6 +117,6 @@ def test_a_worker_whose_process_is_gone_has_ended(report: FlowReport) -> None:
 
 def test_a_pipe_that_has_said_nothing_for_a_while_is_silent() -> None:
     now = time.monotonic_ns()
-    assert _state(Status()) == "waiting"
-    assert _state(Status(heartbeat=now)) == "running"
-    assert _state(Status(heartbeat=now - 3_000_000_000)) == "silent"
+    assert Status().state == "waiting"
+    assert Status(heartbeat=now).state == "running"
+    assert Status(heartbeat=now - 3_000_000_000).state == "silent"

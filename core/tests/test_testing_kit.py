@@ -257,8 +257,9 @@ PASSED_OVER = {
 @pytest.mark.parametrize("what", PASSED_OVER)
 def test_a_class_that_pytest_passes_over_is_refused(run: Any, what: str) -> None:
     result = run(f"{HEAD}\n{PASSED_OVER[what]}\n")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: pytest passes over *, which tests the backend 'sync': let its name begin*"])
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["pytest passes over *, which tests the backend 'sync': let its name begin*"])
 
 
 def test_bases_and_what_is_not_selected_may_be_passed_over(run: Any, pytester: pytest.Pytester) -> None:
@@ -341,10 +342,10 @@ from manyhands.testing.bench import Bench
 @pytest.fixture(autouse=True)
 def leak(monkeypatch):
     monkeypatch.setattr("manyhands.testing.bench._LEAK_SECONDS", 0.05)
-    monkeypatch.setattr(Bench, "observe", lambda *_, **__: subprocess.run(["sh", "-c", "sleep 3 &"]))
+    monkeypatch.setattr(Bench, "observe", lambda *_, **__: subprocess.run(["sh", "-c", "(sleep 3; :) &"]))
 """
     result = run(a_class(head=head), only="test_crosses_process")
-    result.stdout.fnmatch_lines(["*sync: left behind: sleep 3 of this test"])
+    result.stdout.fnmatch_lines(["*sync: left behind: sh -c '(sleep 3; :) &' of this test*"])
 
 
 def test_what_no_case_foresees_is_told_with_the_contract(run: Any) -> None:
@@ -399,10 +400,37 @@ def test_results_have_the_cases_of_a_class_of_which_none_is_selected(run: Any, p
     assert {case["outcome"] for case in found["test_it.py::TestOther"]["cases"].values()} == {"not run"}
 
 
+def test_results_are_the_same_where_several_processes_run_the_tests(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=f"{a_class()}\nclass TestOther(ExecutorTests):\n{GOOD}")
+    pytester.makepyfile(test_more=a_class(f'    @pytest.mark.xfail(reason="we cannot"){SPOILT}'))
+    paths = [f"test_it.py::TestSync::{name}" for name in ("test_inline", "test_concurrent")]
+    for processes in ("0", "2"):
+        options = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider", "-n", processes, "--dist", "loadfile")
+        named = ("--manyhands-results", f"{processes}.json", *paths, f"test_more.py::TestSync::{NAME}")
+        pytester.runpytest_subprocess(*options, *named).assert_outcomes(passed=2, failed=1)
+    one, two = (json.loads((pytester.path / f"{processes}.json").read_text()) for processes in "02")
+    assert len(one) == 3
+    assert one == two
+
+
+def test_what_goes_wrong_is_told_where_several_processes_run_the_tests(pytester: pytest.Pytester) -> None:
+    dies = own("os._exit(1) if request.node.name == 'test_inline' else None")
+    pytester.makepyfile(test_it=a_class(dies, f"import os\n{HEAD}"), test_other=f"{HEAD}\n{PASSED_OVER['its name']}")
+    options = ("-p", "no:hypothesispytest", "-p", "no:cacheprovider", "-n", "2", "-k", "test_inline or test_concurrent")
+    result = pytester.runpytest_subprocess(*options, "--manyhands-results", "results.json")
+    result.assert_outcomes(passed=1, failed=1, errors=1)
+    result.stdout.fnmatch_lines(["pytest passes over *, which tests the backend 'sync': *"])
+    cases = cases_of(pytester.path / "results.json")
+    assert cases["test_concurrent"]["outcome"] == "passed"
+    assert cases["test_inline"]["outcome"] == "failed"
+    assert "crashed while running" in cases["test_inline"]["reason"]
+
+
 def test_results_are_whole_where_others_run_the_tests() -> None:
-    facts = {"backend": "fast", "topic": "maps", "declared": {"inline": True}, "observed": {}}
+    facts = {"class": "t.py::T", "case": "test_x[a]", "backend": "fast", "topic": "maps"}
+    facts |= {"declared": {"inline": True}, "observed": {}}
     report = pytest.TestReport(
-        "t.py::T::test_x[a]", ("t.py", 1, "x"), {}, "passed", None, "call", user_properties=[("manyhands", facts)]
+        "t.py::T::test_x[a]@group", ("t.py", 1, "x"), {}, "passed", None, "call", user_properties=[("manyhands", facts)]
     )
     report.wasxfail = "a known fault"
     results = Results()

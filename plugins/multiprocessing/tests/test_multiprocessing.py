@@ -229,7 +229,7 @@ def test_a_plain_script_needs_no_guard(start_method: StartMethod, tmp_path: Path
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, str(script), start_method], check=False, capture_output=True, text=True, timeout=30
+        [sys.executable, str(script), start_method], check=False, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "imported\ndone\n", "")
 

@@ -23,7 +23,7 @@ class Census:
     """
 
     def __init__(self) -> None:
-        self.modules: list[ModuleType] = []
+        self.modules: list[pytest.Module] = []
         self.taken: set[type[Any]] = set()
 
     @pytest.hookimpl(wrapper=True)
@@ -35,18 +35,21 @@ class Census:
         """
         report = yield
         if report.passed and isinstance(collector, pytest.Module):
-            self.modules.append(collector.obj)
+            self.modules.append(collector)
         return report
 
-    def pytest_collection_finish(self) -> None:
-        """Refuse a run that passes over a class; what it selects of the others does not matter.
+    @pytest.hookimpl(tryfirst=True)  # a worker of pytest-xdist hands over what was collected, and waits
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Report a class that was passed over as an error; what a run selects of the others does not matter.
 
-        Raises:
-            pytest.UsageError: names them.
+        Args:
+            session: of pytest.
         """
-        passed_over = {owner for module in self.modules for owner in _classes(module)} - self.taken
-        if faults := [_fault(owner) for owner in passed_over if _tests_a_backend(owner)]:
-            raise pytest.UsageError(*sorted(faults))
+        found = {owner: module for module in self.modules for owner in _classes(module.obj)}
+        for owner, module in found.items():
+            if owner not in self.taken and _tests_a_backend(owner):
+                report = pytest.CollectReport(module.nodeid, "failed", _fault(owner), [])
+                session.config.hook.pytest_collectreport(report=report)
 
 
 def _classes(place: ModuleType | type[Any], path: str = "") -> Iterator[type[Any]]:

@@ -63,10 +63,11 @@ def left(folder: Path, before: Collection[object], grace: float) -> list[str]:
 
 def settle(seen: Callable[[], set[object]], grace: float) -> list[str]:
     """What is there and does not go away within some seconds."""
-    end = time.monotonic() + grace
+    end, is_over = time.monotonic() + grace, False
     while found := seen():
-        if time.monotonic() > end:
+        if is_over:
             return sorted(map(str, found))
+        is_over = time.monotonic() > end  # one look more: what was ending during this one has gone
         gc.collect()  # an open file may hang in a reference cycle
         time.sleep(_PAUSE_SECONDS)
     return []

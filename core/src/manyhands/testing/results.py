@@ -1,4 +1,4 @@
-"""What came of the cases, collected from pytest's reports."""
+"""What came of the cases, collected from pytest's reports, also from those of the workers of pytest-xdist."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Results:
 
     def __init__(self) -> None:
         self.classes: dict[str, dict[str, Any]] = {}
+        self._failed: dict[str, str] = {}  # what no facts are known of, because a worker died of it: reasons by node id
 
     def expect(self, owner: str, backend: str) -> dict[str, Any]:
         """Enter a class with all cases of the kit, as not run.
@@ -54,10 +55,9 @@ class Results:
         Args:
             item: any test.
         """
-        case = guard.case_of(item)
         if _is_recorded(item):
-            owner, _, name = item.nodeid.rpartition("::")
-            self._enter(owner, _backend(item), name, _entry(guard.topic_of(case)))
+            facts = _facts(item, {}, {})
+            self._enter(facts, _entry(facts["topic"]))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in the report of one phase of one test; of tests that are no cases nothing.
@@ -67,27 +67,45 @@ class Results:
         """
         facts = dict(report.user_properties).get(_PROPERTY)
         if not isinstance(facts, dict):
+            if report.failed:
+                self._failed[report.nodeid] = _outcome(report)[1]
             return
-        owner, _, name = report.nodeid.rpartition("::")
-        found = self.expect(owner, facts["backend"])
+        found = self.expect(facts["class"], facts["backend"])
         for key in ("declared", "observed"):
             found[key].update(facts[key])
         if report.when == "call" or report.outcome != "passed":
-            self._enter(owner, facts["backend"], name, _entry(facts["topic"], *_outcome(report)))
+            self._enter(facts, _entry(facts["topic"], *_outcome(report)))
 
-    def _enter(self, owner: str, backend: str, name: str, entry: dict[str, str]) -> None:
-        cases = self.expect(owner, backend)["cases"]
-        cases.pop(name.partition("[")[0], None)  # as long as its parameters were not known
-        cases[name] = entry
+    def _enter(self, facts: Mapping[str, Any], entry: dict[str, str]) -> None:
+        cases = self.expect(facts["class"], facts["backend"])["cases"]
+        cases.pop(facts["case"].partition("[")[0], None)  # as long as its parameters were not known
+        cases[facts["case"]] = entry
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take in what a worker of pytest-xdist collected, which is more than what it ran.
+
+        Args:
+            node: the worker, as the process that distributes the tests sees it.
+        """
+        for owner, found in getattr(node, "workeroutput", {}).get(_PROPERTY, {}).items():
+            known = self.classes.setdefault(owner, found)
+            ran = {name: case for name, case in known["cases"].items() if case["outcome"] != "not run"}
+            known["cases"] = {**found["cases"], **ran}
+            for name, case in known["cases"].items():
+                if (reason := self._failed.get(f"{owner}::{name}")) is not None:
+                    case.update(outcome="failed", reason=reason)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write them as JSON, where that was asked for; not in the workers of a session that has some.
+        """Write them as JSON, where that was asked for; a worker of pytest-xdist hands them over.
 
         Args:
             session: of pytest.
         """
         path: Path | None = session.config.getoption("--manyhands-results")
-        if path is not None and not hasattr(session.config, "workerinput"):
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput[_PROPERTY] = self.classes
+        elif path is not None:
             path.write_text(json.dumps(self.classes, indent=1, sort_keys=True) + "\n")
 
 
@@ -134,12 +152,15 @@ def _is_recorded(item: pytest.Item) -> bool:
 
 
 def _facts(item: pytest.Item, declared: dict[str, bool], observed: dict[str, bool]) -> dict[str, Any]:
-    topic = guard.topic_of(guard.case_of(item))
-    return {"backend": _backend(item), "topic": topic, "declared": declared, "observed": observed}
-
-
-def _backend(item: pytest.Item) -> str:
-    return str(getattr(getattr(item, "cls", None), "backend", None))
+    """By its class and name: the node id may have more in it where several processes run the tests."""
+    return {
+        "class": getattr(item.parent, "nodeid", ""),
+        "case": item.name,
+        "backend": str(getattr(getattr(item, "cls", None), "backend", None)),
+        "topic": guard.topic_of(guard.case_of(item)),
+        "declared": declared,
+        "observed": observed,
+    }
 
 
 def _entry(topic: str, outcome: str = "not run", reason: str = "") -> dict[str, str]:
