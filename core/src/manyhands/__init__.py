@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from manyhands.hooks import BaseHook as BaseHook
     from manyhands.hooks import HookPriority as HookPriority
     from manyhands.hooks import HookStore as HookStore
+    from manyhands.live import WorkerView as WorkerView
     from manyhands.manager import PipeManager as PipeManager
     from manyhands.pipe import Pipe as Pipe
     from manyhands.plugins.registry import get_engine as get_engine
@@ -72,6 +73,7 @@ _HOMES = {
     "errors": ("ManyhandsError",),
     "executor": ("BaseExecutor", "Capabilities", "Executor", "Progress"),
     "hooks": ("BaseHook", "HookPriority", "HookStore"),
+    "live": ("WorkerView",),
     "manager": ("PipeManager",),
     "pipe": ("Pipe",),
     "plugins.registry": ("get_engine", "get_executor"),

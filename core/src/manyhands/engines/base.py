@@ -23,19 +23,26 @@ class BaseEngine:
     Args:
         executor: name of the backend whose workers run the pipes.
         n_workers: how many run at a time; None: as many as there are pipes. Where there are fewer, pipes wait.
+        stuck_timeout: seconds after which a worker that does not get on is killed, which its pipe survives once; None:
+            never. Give it only where workers are processes of their own.
         options: of that backend.
 
     Raises:
-        OptionsError: `n_workers` is no number from 1.
+        OptionsError: `n_workers` is no number from 1, or `stuck_timeout` none above 0.
     """
 
     name: str = "engine"
 
-    def __init__(self, executor: str, n_workers: int | None = None, **options: Any) -> None:
+    def __init__(
+        self, executor: str, n_workers: int | None = None, *, stuck_timeout: float | None = None, **options: Any
+    ) -> None:
         if n_workers is not None and (not isinstance(n_workers, int) or n_workers < 1):
             raise OptionsError(f"n_workers must be None or a number from 1, not {n_workers!r}")
+        if stuck_timeout is not None and not (isinstance(stuck_timeout, int | float) and stuck_timeout > 0):
+            raise OptionsError(f"stuck_timeout must be None or seconds above 0, not {stuck_timeout!r}")
         self._executor = executor
         self._workers = n_workers
+        self._stuck_timeout = stuck_timeout
         self._options = options
         self._run: EngineRun | None = None
 
@@ -53,7 +60,7 @@ class BaseEngine:
             raise UsageError("an engine needs one pipe at least")
         workers = self._make_workers(len(pipes))
         try:
-            self._run = EngineRun(self.name, pipes, workers)
+            self._run = EngineRun(self.name, pipes, workers, self._stuck_timeout)
         except OSError as error:
             raise RunError(f"the engine cannot be started: there is no room for its board: {error}") from error
         self._run.start(_GRACE_SECONDS)

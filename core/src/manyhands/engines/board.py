@@ -1,10 +1,9 @@
 """How far each pipe of an engine is: a small file that the engine and its workers have mapped.
 
     line 0        word 0: 1 once everything is to end; word 1: when somebody looked last
-    line n + 1    pipe n: the fields of `Status`
+    cells         one for each pipe, see `manyhands.processes.cells`: the fields of `Status`, in order
 
-A line is 128 bytes, sixteen words of 64 bits. Each word is written and read as a whole; a line is not, so what is read
-of a pipe at work is good for a display, not for accounts.
+One file for all, because each cell has lines of its own. Nobody but this user can open it.
 """
 
 from __future__ import annotations
@@ -13,35 +12,43 @@ import mmap
 import os
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from manyhands.live import resident
-from manyhands.processes.owner import owned_name, owner_of
+from manyhands.processes.cells import CellReader, CellWriter, cell_bytes
+from manyhands.processes.owner import Owner, owned_name, owner_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from manyhands.report import FlowReport
 
-_WORDS: Final = 16
-_BYTES: Final = 8 * _WORDS
+_LINE: Final = 64
 _KIND: Final = "board"
 _MILLION: Final = 1_000_000
 _INTEREST_NS: Final = 1_000_000_000
 """So long after the last look somebody may look again."""
 
+_NS: Final = 1_000_000_000
+
+SILENT_SECONDS: Final = 2.0
+"""A worker that has said nothing for so long is silent; they write twenty times a second."""
+
 
 class Status(NamedTuple):
-    """How far a pipe is.
+    """How far a pipe is, at one time.
 
     Attributes:
         read, ok, rejected, dead, dropped: records.
         ram_bytes: resident memory of the process that runs it; 0 where that cannot be had.
         heartbeat: when this was written, in nanoseconds of the monotonic clock; 0: never.
         pid: of the process that runs it.
+        begun: when that process started, as `manyhands.processes.owner` has it.
         reached: records that have an outcome or that it has come past, which is not counted yet.
+        position: of the record that it is at, in the input.
         millionths: of its input that are done, and one more; 0: not known.
     """
 
@@ -53,24 +60,52 @@ class Status(NamedTuple):
     ram_bytes: int = 0
     heartbeat: int = 0
     pid: int = 0
+    begun: int = 0
     reached: int = 0
+    position: int = 0
     millionths: int = 0
+
+    @property
+    def total_processed(self) -> int:
+        """Records that have an outcome."""
+        return self.ok + self.rejected + self.dead + self.dropped
 
     @property
     def fraction(self) -> float | None:
         """Of its input, from 0 to 1; None: not known."""
         return (self.millionths - 1) / _MILLION if self.millionths else None
 
+    @property
+    def silent_seconds(self) -> float:
+        """How long its worker has said nothing."""
+        return (time.monotonic_ns() - self.heartbeat) / _NS
+
+    @property
+    def state(self) -> str:
+        """`waiting` for a worker, `running`, or `silent`: its worker has said nothing for a while."""
+        if not self.heartbeat:
+            return "waiting"
+        return "silent" if self.silent_seconds > SILENT_SECONDS else "running"
+
     @classmethod
-    def of(cls, report: FlowReport) -> Self:
-        """Of a run in this process, now."""
+    def of(cls, report: FlowReport, worker: Owner, position: int) -> Self:
+        """Of a run in this process, now.
+
+        Args:
+            report: of the run.
+            worker: this process.
+            position: of the record that it is at.
+        """
         r = report
         counts = (r.read, r.ok, r.rejected, r.dead, r.dropped)
         millionths = 0 if r.fraction is None else int(r.fraction * _MILLION) + 1
-        return cls(*counts, resident() or 0, time.monotonic_ns(), os.getpid(), r.reached, millionths)
+        now = time.monotonic_ns()
+        return cls(*counts, resident() or 0, now, worker.pid, worker.start, r.reached, position, millionths)
 
 
 _FIELDS: Final = len(Status._fields)
+_CELL: Final = Struct(f"={_FIELDS}Q")
+_CELL_BYTES: Final = cell_bytes(_FIELDS)
 
 
 class Board:
@@ -82,9 +117,13 @@ class Board:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._open = ExitStack()
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), 0)
-        self._words = memoryview(self._map).cast("Q")
+            shared = self._open.enter_context(mmap.mmap(file.fileno(), 0))
+        self._all = self._open.enter_context(memoryview(shared))
+        self._words = self._open.enter_context(self._all[:_LINE].cast("Q"))
+        self._readers: dict[int, CellReader] = {}
+        self._writers: dict[int, CellWriter] = {}
 
     @classmethod
     def create(cls, pipes: int) -> Self:
@@ -100,21 +139,30 @@ class Board:
         path = folder / f"{owned_name(_KIND)}{time.monotonic_ns()}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.ftruncate(descriptor, (pipes + 1) * _BYTES)
-        finally:
-            os.close(descriptor)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(bytes(_LINE + pipes * _CELL_BYTES))  # now, for there must be room when it is mapped
+        except OSError:
+            path.unlink()
+            raise
         return cls(path)
 
     def read(self, pipe: int) -> Status:
-        """How far a pipe is."""
-        line = (pipe + 1) * _WORDS
-        return Status(*self._words[line : line + _FIELDS])
+        """How far a pipe is: as it was written, at one time."""
+        if pipe not in self._readers:
+            self._readers[pipe] = CellReader(self._cell(pipe), _FIELDS)
+            self._open.callback(self._readers[pipe].close)
+        return Status(*_CELL.unpack(self._readers[pipe].read()))
 
     def write(self, pipe: int, status: Status) -> None:
-        """Say how far a pipe is."""
-        line = (pipe + 1) * _WORDS
-        for word, value in enumerate(status, line):
-            self._words[word] = value
+        """Say how far a pipe is; for the one process that runs it."""
+        if pipe not in self._writers:
+            self._writers[pipe] = CellWriter(self._cell(pipe))
+            self._open.callback(self._writers[pipe].close)
+        self._writers[pipe].write(_CELL.pack(*status))
+
+    def _cell(self, pipe: int) -> memoryview:
+        start = _LINE + pipe * _CELL_BYTES
+        return self._open.enter_context(self._all[start : start + _CELL_BYTES])
 
     def cancel(self) -> None:
         """Let every pipe end."""
@@ -140,8 +188,7 @@ class Board:
 
     def close(self) -> None:
         """Let go of it. Idempotent."""
-        self._words.release()
-        self._map.close()
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,6 @@ reports ◀─ board ◀─────────┘
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for
@@ -15,7 +14,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Self
 
 from manyhands.doors.errors import BrokenWorkers
-from manyhands.engines.board import Board, Status
+from manyhands.engines.board import Board
+from manyhands.engines.lookout import Lookout
 from manyhands.engines.task import Outcome, refusal, run_pipe
 from manyhands.errors import ManyhandsError, RunError, UnpicklableError, WorkerLost
 from manyhands.live import WorkerView
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from manyhands.pipe import Pipe
 
 _LOOK_SECONDS: Final = 0.05
-_SILENT_NS: Final = 2_000_000_000
 _COUNTS: Final = ("read", "ok", "rejected", "dead", "dropped")
 
 
@@ -37,20 +36,23 @@ class EngineRun:
         name: of the engine.
         pipes: what runs; each is taken when a worker is to have it.
         workers: ended with the run.
+        stuck_timeout: seconds after which a worker that does not get on is killed; None: never.
 
     Raises:
         OSError: there is no room for the board.
     """
 
-    def __init__(self, name: str, pipes: Sequence[Pipe], workers: FuturesExecutor) -> None:
+    def __init__(
+        self, name: str, pipes: Sequence[Pipe], workers: FuturesExecutor, stuck_timeout: float | None = None
+    ) -> None:
         self._pipes = pipes
         self._workers = workers
         self._board = Board.create(len(pipes))
         self._lock = threading.Lock()
         self._running: dict[Future[Outcome], int] = {}
         self._error: BaseException | None = None
-        self._statuses = [Status()] * len(pipes)
-        self._first = [0] * len(pipes)
+        self._lookouts = [Lookout(f"pipe {n + 1} of {len(pipes)}", stuck_timeout) for n in range(len(pipes))]
+        self._finds_stuck = stuck_timeout is not None
         self._grace = 0.0
         self._deadline: float | None = None
         self._control = RunControl(threading.Event())
@@ -76,7 +78,7 @@ class EngineRun:
         Args:
             grace: as for `start`.
         """
-        self._grace = grace
+        self._deadline = monotonic() + grace  # also when it was aborted before, and would end sooner or later
         self.report.abort()
         self._thread.join()
 
@@ -98,12 +100,12 @@ class EngineRun:
         return [self._view(number, report) for number, report in enumerate(self.reports)]
 
     def _view(self, number: int, report: FlowReport) -> WorkerView:
-        status, position = self._statuses[number], None
+        status, position = self._lookouts[number].status, None
         failed, reached = report.error_count, 0
-        state = str(report.status) if report.is_finished else _state(status)
+        state = str(report.status) if report.is_finished else status.state
         if status.heartbeat and not report.is_finished:
             reached = max(status.reached - report.total_processed, 0)
-            position = self._first[number] + report.total_processed + reached
+            position = status.position
         memory, pid = (0, None) if report.is_finished else (status.ram_bytes, status.pid or None)
         done = report.total_processed - failed
         return WorkerView(f"pipe {number + 1}", state, done, failed, reached, position, memory, pid)
@@ -114,7 +116,8 @@ class EngineRun:
                 self._board.cancel()
 
     def _read(self, number: int, report: FlowReport) -> None:
-        status = self._statuses[number] = self._board.read(number)
+        status = self._board.read(number)
+        self._lookouts[number].see(status)
         if status.heartbeat and not report.is_finished:
             if report.start_time is None:
                 report.begin()
@@ -154,7 +157,7 @@ class EngineRun:
         for number, pipe in enumerate(self._pipes):
             if self._control.cancelled.is_set():
                 return
-            self._first[number] = getattr(getattr(pipe, "input_adapter", None), "position", 0)
+            self._lookouts[number].path = getattr(getattr(pipe, "input_adapter", None), "path", None)
             self._running[self._workers.submit(run_pipe, pipe, self._board.path, number)] = number
             self._settle_some(0.0)  # an inline worker has just run it; taking the next pipe may take long
 
@@ -167,6 +170,15 @@ class EngineRun:
             self._deadline = self._deadline or monotonic() + self._grace
             if monotonic() > self._deadline:
                 self._workers.kill_workers()
+        else:
+            self._check()
+
+    def _check(self) -> None:
+        """See that workers go on."""
+        if self._finds_stuck:
+            self._board.look()  # so that they say which record they are at, within what is counted as a whole
+        for number in self._running.values():
+            self._lookouts[number].check()
 
     def _settle(self, number: int, future: Future[Outcome]) -> None:
         report = self.reports[number]
@@ -193,10 +205,7 @@ class EngineRun:
         if not isinstance(error, WorkerLost):
             return error
         which = f"pipe {number + 1} of {len(self.reports)}"
-        reason = RunError(
-            f"{which} cannot be run: its worker died twice ({error.cause}); to find the record that kills, "
-            "let an executor run the pipe, such as multiprocessing"
-        )
+        reason = RunError(f"{which} cannot be run: {self._lookouts[number].account(str(error.cause))}")
         reason.__cause__ = error
         return reason
 
@@ -214,15 +223,11 @@ class EngineRun:
         with self._lock:
             self._add_up()
             self.report.conclude(status, self._error)
-            self._board.remove()
-            self._board.close()
-            self.report.end(status, self._error)
-
-
-def _state(status: Status) -> str:
-    if not status.heartbeat:
-        return "waiting"
-    return "silent" if time.monotonic_ns() - status.heartbeat > _SILENT_NS else "running"
+            try:
+                self._board.remove()
+                self._board.close()
+            finally:
+                self.report.end(status, self._error)  # last, and in any case: somebody waits for it
 
 
 def _fraction(report: FlowReport) -> float | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from manyhands.engines.board import Board, Status
 from manyhands.errors import UnpicklableError
+from manyhands.processes.owner import Owner
 from manyhands.report import RunStatus
 from manyhands.worker import pickles
 
@@ -54,16 +56,25 @@ def run_pipe(pipe: Pipe, board: Path, number: int) -> Outcome:
         board: the file in which it says how far it is.
         number: of the pipe.
     """
+    worker, adapter = Owner.this(), pipe.input_adapter
+    first = max(adapter.position, adapter.skip_rows)
+    begun = Status(heartbeat=time.monotonic_ns(), pid=worker.pid, begun=worker.start, position=first)
     with Board(board) as shared:
+        shared.write(number, begun)  # what a worker wrote that is dead is no longer so
         report = pipe.start()
         while not report.wait(_BEAT_SECONDS):
-            if shared.is_watched:
-                report.look()
-            shared.write(number, Status.of(report))
+            position = _position(report, shared.is_watched, first)
+            shared.write(number, Status.of(report, worker, position))
             if shared.is_cancelled:
                 report.abort()
-        shared.write(number, Status.of(report))
+        shared.write(number, Status.of(report, worker, first + report.total_processed))
     return Outcome(report.status, report.counts, dict(report.stages), report.exception)
+
+
+def _position(report: FlowReport, is_watched: bool, first: int) -> int:
+    views = report.look() if is_watched else ()
+    positions = [view.position for view in views if view.position is not None]
+    return min(positions, default=first + report.total_processed)
 
 
 def refusal(pipe: Pipe, number: int) -> UnpicklableError | None:

@@ -1,16 +1,6 @@
 """What a worker is doing, in a cell of shared memory that anybody may read at any time without a lock.
 
-A cell is two lines of 64 bytes, 16 words:
-
-    word 0         sequence: odd while the worker writes, and two more after each time
-    words 1 to 10  the fields of `WorkerStatus`, in order
-    word 11        check sum of the sequence and the fields
-
-Each cell has one writer. It makes the sequence odd, writes the rest, and makes it even. A reader copies the cell and
-then looks at the sequence again: if it is even and still the same, the copy is of one writing. That is exact where
-stores are seen in their order, as on x86; the two stores of the sequence are single ones, see `Segment.words`. ARM may
-show the new sequence before the last of the fields. There the check sum tells, with an error in 2**32 of the rare
-copies that are mixed.
+The cell is one of `manyhands.processes.cells`; its words are the fields of `WorkerStatus`, in order.
 """
 
 from __future__ import annotations
@@ -21,15 +11,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
-from zlib import crc32
 
-CELL_BYTES: Final = 128
+from manyhands.processes.cells import CellReader, CellWriter, cell_bytes
+
+_COUNT: Final = 10
+_FIELDS: Final = Struct(f"={_COUNT}Q")
+
+CELL_BYTES: Final = cell_bytes(_COUNT)
 """Room that a cell needs in shared memory, on a multiple of 64."""
 
-_FIELDS: Final = Struct("=10Q")
-_CHECK: Final = Struct("=Q")
-_CHECKED: Final = Struct("=10QQ")
-_TRIES: Final = 100
 _STATM: Final = "/proc/self/statm"
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _MEMORY_SECONDS: Final = 0.25
@@ -91,9 +81,7 @@ class StatusWriter:
     """
 
     def __init__(self, memory: memoryview) -> None:
-        self._memory = memory
-        self._words = memory.cast("Q")
-        self._sequence = self._words[0] & ~1
+        self._cell = CellWriter(memory)
         self._pid = os.getpid()
         self._started = time.monotonic_ns()
         self._ram = 0
@@ -122,19 +110,11 @@ class StatusWriter:
             self._pid,
             self._started,
         )
-        self._write(fields)
-
-    def _write(self, fields: bytes) -> None:
-        self._sequence = sequence = self._sequence + 2
-        words = self._words
-        words[0] = sequence - 1
-        self._memory[8 : 8 + _FIELDS.size] = fields
-        words[11] = crc32(fields, sequence & 0xFFFFFFFF)
-        words[0] = sequence
+        self._cell.write(fields)
 
     def close(self) -> None:
         """Give up the memory, before it is closed."""
-        self._words.release()
+        self._cell.close()
 
 
 class StatusReader:
@@ -145,33 +125,25 @@ class StatusReader:
     """
 
     def __init__(self, memory: memoryview) -> None:
-        self._memory = memory
-        self._words = memory.cast("Q")
-        self._last = WorkerStatus()
-        self._seen = 0
+        self._cell = CellReader(memory, _COUNT)
+        self._fields = self._cell.read()
+        self._last = _status(self._fields)
 
     def read(self) -> WorkerStatus:
         """What the worker said last; what it said before, if it is just writing or died writing."""
-        words = self._words
-        for _ in range(_TRIES):
-            sequence = words[0]
-            if sequence == self._seen:
-                break
-            copy = bytes(self._memory[8 : 8 + _CHECKED.size])
-            if sequence == words[0] and not sequence & 1 and _is_whole(copy, sequence):
-                state, *numbers = _FIELDS.unpack_from(copy)
-                self._seen, self._last = sequence, WorkerStatus(WorkerState(state), *numbers)
-                break
+        fields = self._cell.read()
+        if fields is not self._fields:
+            self._fields, self._last = fields, _status(fields)
         return self._last
 
     def close(self) -> None:
         """Give up the memory, before it is closed."""
-        self._words.release()
+        self._cell.close()
 
 
-def _is_whole(copy: bytes, sequence: int) -> bool:
-    (check,) = _CHECK.unpack_from(copy, _FIELDS.size)
-    return bool(check == crc32(copy[: _FIELDS.size], sequence & 0xFFFFFFFF))
+def _status(fields: bytes) -> WorkerStatus:
+    state, *numbers = _FIELDS.unpack(fields)
+    return WorkerStatus(WorkerState(state), *numbers)
 
 
 def ram_bytes() -> int:
