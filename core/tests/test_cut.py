@@ -252,3 +252,10 @@ def test_a_quote_that_the_next_read_may_double_closes_nothing_yet() -> None:
     assert cutter.cut(b'"a\n"', final=False) == 0
     assert cutter.cut(b'"a\n""\nb', final=False) == 0
     assert cutter.cut(b'"a\n"\nb', final=False) == 5
+
+
+@properties(300)
+@given(block=st.text('a,"\r\n \\', max_size=12).map(str.encode), escapechar=st.sampled_from([None, "\\"]))
+def test_one_measure_is_both_counts(block: bytes, escapechar: str | None) -> None:
+    for cutter in (CSVCutter(CSVDecoder(("c",), escapechar=escapechar)), LineCutter()):
+        assert cutter.measure(block) == (cutter.count(block), cutter.line_ends(block))

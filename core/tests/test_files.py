@@ -481,3 +481,61 @@ def test_blocks_do_not_depend_on_how_a_pipe_is_filled(tmp_path: Path) -> None:
     assert [len(file.read(1500)) for _ in range(3)] == [1500, 500, 0]
     file.close()
     thread.join()
+
+
+@needs_locks
+def test_the_first_file_that_is_appended_becomes_the_output_and_the_next_are_copied(tmp_path: Path) -> None:
+    path, first, second = (tmp_path / name for name in ("out.jsonl", "first", "second"))
+    first.write_bytes(b"1\n")
+    second.write_bytes(b"2\n")
+    inode = first.stat().st_ino
+    file = OutputFile(path)
+    file.partial.chmod(0o640)
+    for part in (first, second):
+        file.append(part)
+    with pytest.raises(OutputError, match="another run is writing it"):
+        OutputFile(path)
+    file.write(b"3\n")
+    file.finish()
+    file.publish()
+    assert path.read_bytes() == b"1\n2\n3\n"
+    assert (path.stat().st_ino, stat.S_IMODE(path.stat().st_mode)) == (inode, 0o640)
+    assert names(tmp_path) == ["out.jsonl", "second"]
+
+
+@pytest.mark.parametrize("before", [b"", b"head\n"])
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz"])
+def test_what_is_appended_stands_behind_what_was_written(tmp_path: Path, name: str, before: bytes) -> None:
+    part = tmp_path / "part"
+    part.write_bytes(b"x" * (files._COPY_BYTES + 1))
+    file = OutputFile(tmp_path / name)
+    file.write(before)
+    file.append(part)
+    file.write(b"end")
+    file.finish()
+    file.publish()
+    written = (tmp_path / name).read_bytes()
+    assert (gzip.decompress(written) if name.endswith(".gz") else written) == before + b"x" * 1048577 + b"end"
+
+
+@needs_locks
+def test_a_file_that_has_another_name_is_copied_and_not_written_into(tmp_path: Path) -> None:
+    precious, part = tmp_path / "precious", tmp_path / "part"
+    precious.write_bytes(b"1\n")
+    part.hardlink_to(precious)
+    file = OutputFile(tmp_path / "out.jsonl")
+    file.append(part)
+    file.write(b"2\n")
+    file.finish()
+    file.publish()
+    assert (precious.read_bytes(), (tmp_path / "out.jsonl").read_bytes()) == (b"1\n", b"1\n2\n")
+
+
+def test_what_is_not_durable_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    for durable in (False, True):
+        file = OutputFile(tmp_path / "out", durable=durable)
+        file.finish()
+        file.publish()
+        assert len(waited) == durable

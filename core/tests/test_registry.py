@@ -276,3 +276,13 @@ def test_a_description_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         registry.find("sync").name = "other"  # type: ignore[misc]
     assert isinstance(registry.find("sync"), Backend)
+
+
+def test_a_backend_that_is_installed_while_the_program_runs_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("early", "late"):
+        assert name not in {point.name for point in registry.backend_points()}
+        write_plugin(tmp_path, name, plugin_code(name))
+        assert name in {point.name for point in registry.backend_points()}

@@ -77,10 +77,10 @@ class BlockSource:
         for data in pieces:
             if self._until is not None and self._offset >= self._until:
                 return
-            count = self._cutter.count(data)
+            count, line_ends = self._cutter.measure(data)
             if count:
                 yield Block(data, count, self._line, self._offset)
-            self._line += self._cutter.line_ends(data)
+            self._line += line_ends
             self._offset += len(data)
 
     def narrow(self, offset: int, line: int | None, until: int | None) -> None:

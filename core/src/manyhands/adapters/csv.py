@@ -185,7 +185,7 @@ class CSVOutputAdapter(BaseOutputAdapter):
             OutputError: it cannot be created, or the columns are not known.
         """
         self.check_parts(columns)
-        return FileWriter(OutputFile(path), self._encoder(columns))
+        return FileWriter(OutputFile(path, durable=False), self._encoder(columns))
 
     def check_parts(self, columns: tuple[str, ...] | None) -> None:
         """See that the columns are known before the data.

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -150,13 +150,15 @@ class OutputFile:
 
     Args:
         path: the final name; with `.gz` it is compressed.
+        durable: when it is finished it outlives a crash of the machine; what is read at once and removed need not.
 
     Raises:
         OutputError: the folder is missing or read-only, the name is no regular file, or another run writes it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
         self.path: Path = path
+        self._durable = durable
         try:
             self.path = Path(os.path.realpath(path))
             if self.path.exists() and not self.path.is_file():
@@ -182,22 +184,44 @@ class OutputFile:
         except OSError as error:
             raise self._failed(error) from error
 
-    def copy(self, other: Path) -> None:
-        """Append another file.
+    def append(self, other: Path) -> None:
+        """Append another file, which may be gone then.
 
         Raises:
             SinkError: it cannot be read, or the disk is full, over quota, or gone.
         """
         try:
-            with other.open("rb") as file:
-                if self._file is self._raw:
-                    self._raw.flush()
-                    copy_bytes(file.fileno(), self._raw.fileno())
-                    self._raw.seek(0, os.SEEK_END)
-                else:
-                    shutil.copyfileobj(file, self._file, _COPY_BYTES)
+            if not self._adopt(other):
+                self._copy(other)
+            if self._durable and os.fstat(self._raw.fileno()).st_size > _COPY_BYTES:
+                os.fsync(self._raw.fileno())  # `finish` has less to wait for; until the next comes there is time
         except OSError as error:
             raise self._failed(error) from error
+
+    def _adopt(self, other: Path) -> bool:
+        """Go on with the other file in place of this one, if nothing is in this one: no byte needs to be copied."""
+        if fcntl is None or self._file is not self._raw or self._raw.tell():
+            return False
+        with ExitStack() as opened:
+            found = opened.enter_context(os.fdopen(os.open(other, os.O_RDWR | os.O_NOFOLLOW), "r+b"))
+            if os.fstat(found.fileno()).st_nlink > 1 or not _lock(found.fileno()):
+                return False
+            os.fchmod(found.fileno(), stat.S_IMODE(os.fstat(self._raw.fileno()).st_mode))
+            found.seek(0, os.SEEK_END)
+            other.replace(self.partial)
+            opened.pop_all()
+        _close_quietly(self._raw)  # not before: its lock keeps others from the name
+        self._raw = self._file = found
+        return True
+
+    def _copy(self, other: Path) -> None:
+        with other.open("rb") as file:
+            if self._file is self._raw:
+                self._raw.flush()
+                copy_bytes(file.fileno(), self._raw.fileno())
+                self._raw.seek(0, os.SEEK_END)
+            else:
+                shutil.copyfileobj(file, self._file, _COPY_BYTES)
 
     def finish(self) -> None:
         """Flush and close; the file keeps its partial name.
@@ -209,7 +233,8 @@ class OutputFile:
             if self._file is not self._raw:
                 self._file.close()
             self._raw.flush()
-            os.fsync(self._raw.fileno())  # or a crash after the renaming leaves a complete name on an empty file
+            if self._durable:
+                os.fsync(self._raw.fileno())  # or a crash after the renaming leaves a complete name on an empty file
         except OSError as error:
             raise self._failed(error) from error
 
@@ -277,7 +302,7 @@ class FileWriter:
 
     def append(self, part: Path) -> None:
         """Append a part."""
-        self._file.copy(part)
+        self._file.append(part)
 
     def finish(self) -> None:
         """Flush and close."""

@@ -92,7 +92,7 @@ class JSONOutputAdapter(BaseOutputAdapter):
         Raises:
             OutputError: it cannot be created.
         """
-        file = OutputFile(path)
+        file = OutputFile(path, durable=False)
         return _ElementsWriter(file) if self._is_array else FileWriter(file, JSONEncoder())
 
     def check_parts(self, columns: tuple[str, ...] | None) -> None:

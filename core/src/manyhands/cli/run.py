@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -45,6 +46,7 @@ def run_job(
     Raises:
         UsageError: the job cannot run.
     """
+    gc.freeze()  # or whoever collects next looks through all that was imported: workers, the run, Python at its end
     job = load_job(path, executor=executor, settings=settings)
     with _prepared(job):
         pipe = build_pipe(path, job)

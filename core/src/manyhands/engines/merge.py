@@ -73,7 +73,8 @@ class MergedRun:
     def _drive(self) -> None:
         status, error = RunStatus.FAILED, None
         try:
-            self._merge()
+            if self._merge():
+                self._finish()  # while the engine ends its workers
             self._engine.wait()
             status, error = self._engine.report.status, self._engine.report.exception
             if status is RunStatus.COMPLETED:
@@ -88,19 +89,23 @@ class MergedRun:
         self.report.workers |= self._engine.report.workers
         self.report.end(status, error)
 
-    def _merge(self) -> None:
+    def _merge(self) -> bool:
+        """Take the parts over; False when one is not complete."""
         for number, report in enumerate(self._engine.pipe_reports):
             while not report.wait(_LOOK_SECONDS):
                 self._add_up()
             if report.status is not RunStatus.COMPLETED:
-                return
+                return False
             for output in self._outputs:
                 output.append(number)
             self._taken = number + 1
+        return True
 
-    def _publish(self) -> None:
+    def _finish(self) -> None:
         for output in self._outputs:
             output.finish()
+
+    def _publish(self) -> None:
         for output in self._outputs:
             output.publish()
 

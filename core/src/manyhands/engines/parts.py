@@ -70,7 +70,7 @@ class WholeOutput:
         if self._path is not None:
             part = part_path(self._path, number)
             self._writer.append(part)
-            part.unlink()
+            part.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Everything is in it. Raises `SinkError`."""

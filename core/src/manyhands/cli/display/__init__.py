@@ -7,8 +7,6 @@ from typing import Final
 
 from manyhands.cli.display.base import Display, NoDisplay
 from manyhands.cli.display.machine import JSONDisplay
-from manyhands.cli.display.plain import PlainDisplay
-from manyhands.cli.display.terminal import RichDisplay
 from manyhands.errors import UsageError
 
 __all__ = ["STYLES", "Display", "make_display"]
@@ -32,6 +30,11 @@ def make_display(style: str, name: str = "run") -> Display:
         return JSONDisplay()
     if style == "none":
         return NoDisplay()
+    # Imported here: rich takes 20 ms, and a job of no display needs none.
     if style == "plain" or not sys.stderr.isatty():
+        from manyhands.cli.display.plain import PlainDisplay
+
         return PlainDisplay()
+    from manyhands.cli.display.terminal import RichDisplay
+
     return RichDisplay(name)
