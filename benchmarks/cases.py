@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.data import Dataset, ensure
@@ -126,6 +126,14 @@ def manyhands(options: Options, job: Job, executor: str, suffix: str = "", **set
     return Case(name, command, folder, job.dataset.rows, job.dataset.bad_rows, same_bytes=True)
 
 
+def engine(options: Options, job: Job, name: str, workers: int) -> Case:
+    """The same job by an engine: so many shards, each read and written by a process of its own."""
+    case = manyhands(options, job, "sync", f"-on-{name}")
+    with (case.folder / "job.toml").open("a", encoding="utf-8") as file:
+        file.write(f'[engine]\nname = "{name}"\nworkers = {workers}\n')
+    return replace(case, name=f"engine-{name}")
+
+
 def by_hand(options: Options, job: Job, name: str, *flags: str) -> Case:
     """The loop written for this job, by the interpreter that runs the benchmark."""
     script = str(CHILDREN / "hand_loop.py")
@@ -158,6 +166,13 @@ def mapped(options: Options, group: str, tool: str, calls: int, chunksize: int |
     command = (str(options.python), str(CHILDREN / "maps.py"), tool, str(calls), *size)
     name = "-".join((tool, *size))
     return Case(name, command, folder_of(options, group, name), calls, own_clock=True)
+
+
+def queued(options: Options, group: str, batch: int, tasks: int, *, end: bool = False) -> Case:
+    """Tasks through the shared-memory queue; or how long its end takes after the last of them."""
+    command = (str(options.python), str(CHILDREN / "queues.py"), str(batch), str(tasks), *(("end",) if end else ()))
+    name = "zoosync-end" if end else f"zoosync-{batch}"
+    return Case(name, command, folder_of(options, group, name), 0 if end else tasks, own_clock=True)
 
 
 def folder_of(options: Options, group: str, name: str) -> Path:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.rounds import Measured
 
 FILE = Path(__file__).with_name("floors.toml")
-What = Literal["speed", "time", "peak_mb", "extra_peak_mb", "ms", "extra_ms"]
+What = Literal["speed", "time", "per_second", "peak_mb", "extra_peak_mb", "ms", "extra_ms"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,8 @@ def _alone(what: What, mine: Measured) -> float:
         return mine.peak_mb
     if what == "ms":
         return mine.seconds * 1000
+    if what == "per_second":
+        return mine.rows_per_second
     raise ValueError(f"floor: {what} needs a case to compare with (against)")
 
 

@@ -13,10 +13,12 @@ from benchmarks.cases import (
     UsageError,
     by_hand,
     can_import,
+    engine,
     folder_of,
     manyhands,
     mapped,
     process_pool,
+    queued,
     zoopipe,
 )
 from benchmarks.data import Dataset, Kind
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROCESSES = 2
+BATCH = 64
 SINGLE_PART = 50
 """Calls sent one by one take so much longer that a fiftieth of them will do."""
 
@@ -91,6 +94,33 @@ def _parallel(options: Options) -> Group:
     return Group("parallel", title, "manyhands-sync", options.rounds, tuple(cases))
 
 
+def _engine(options: Options) -> Group:
+    """One job in shards, whole pipes side by side, and in chunks."""
+    job = Job("engine", Dataset("csv", options.rows))
+    cases = [manyhands(options, job, "sync")]
+    if can_import(options.python, "manyhands_multiprocessing"):
+        cases.append(manyhands(options, job, "multiprocessing", max_workers=PROCESSES))
+        cases.append(engine(options, job, "multiprocessing", PROCESSES))
+    if can_import(options.python, "manyhands_zoosync.engine"):
+        cases.append(engine(options, job, "zoosync", PROCESSES))
+    if options.zoopipe_python:
+        cases.append(zoopipe(options, job, PROCESSES))
+    title = f"{options.rows:,} rows of 6 columns, CSV to model to JSONL, one process and {PROCESSES} shards"
+    return Group("engine", title, "manyhands-sync", options.rounds, tuple(cases))
+
+
+def _queue(options: Options) -> Group:
+    """Tasks through shared memory, in batches and one by one; the end is measured after a few thousand."""
+    calls = max(options.rows // SINGLE_PART, 1)
+    cases = [mapped(options, "queue", "executor", calls, 1), mapped(options, "queue", "executor-submit", calls)]
+    if can_import(options.python, "manyhands_zoosync"):
+        cases.append(queued(options, "queue", BATCH, options.rows))
+        cases.append(queued(options, "queue", 1, calls))
+        cases.append(queued(options, "queue", BATCH, calls, end=True))
+    title = f"{options.rows:,} tasks of x + 1 in batches of {BATCH}, {calls:,} by themselves, {PROCESSES} processes"
+    return Group("queue", title, "executor-1", options.rounds, tuple(cases))
+
+
 def _map(options: Options) -> Group:
     """Calls in chunks. They are over so soon that they need more rounds."""
     cases = [mapped(options, "map", "mp-pool", options.rows, size) for size in (None, 10_000, 100_000)]
@@ -131,6 +161,8 @@ GROUPS: dict[str, Callable[[Options], Group]] = {
     "bad": _bad,
     "memory": _memory,
     "parallel": _parallel,
+    "engine": _engine,
+    "queue": _queue,
     "map": _map,
     "map-single": _map_single,
     "startup": _startup,

@@ -23,6 +23,7 @@ PACKAGES = (
     "manyhands-multiprocessing",
     "manyhands-sync",
     "manyhands-threads",
+    "manyhands-zoosync",
     "msgpack",
     "pydantic",
     "pydantic-core",
