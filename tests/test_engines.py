@@ -34,12 +34,14 @@ from manyhands import (
 from manyhands.errors import InputError, OutputError, RunError, SourceError, UsageError
 from manyhands_multiprocessing import MultiProcessEngine, MultiProcessingExecutor
 from manyhands_sync import SequentialEngine, SyncFifoExecutor
+from manyhands_zoosync import ZoosyncPoolEngine
 
 from .random_files import random_input
 from .test_flights import EXAMPLE, copy_of_example, manyhands_command, results
 from .test_flights import run as command_line
 
-ENGINES = {"sync": SequentialEngine, "multiprocessing": MultiProcessEngine}
+ENGINES = {"sync": SequentialEngine, "multiprocessing": MultiProcessEngine, "zoosync": ZoosyncPoolEngine}
+POOLS = (MultiProcessEngine, ZoosyncPoolEngine)
 OUTPUTS = {"jsonl": "out.jsonl", "json": "out.json", "csv": "out.csv", "jsonl.gz": "out.jsonl.gz"}
 COUNTS = ("read", "ok", "rejected", "dead", "dropped", "cancelled")
 
@@ -120,8 +122,7 @@ def test_a_pipe_in_shards_writes_what_it_writes_alone(engine: Engine, output: st
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("engine", ["multiprocessing"], indirect=True)
-def test_any_file_in_any_number_of_shards(engine: Engine, seed: int, tmp_path: Path) -> None:
+def test_any_file_in_any_number_of_shards(seed: int, tmp_path: Path) -> None:
     """With real workers: all files of a seed at a time, each by so many of them."""
     rng = random.Random(seed)
     for number in range(10):
@@ -135,7 +136,7 @@ def test_any_file_in_any_number_of_shards(engine: Engine, seed: int, tmp_path: P
         except InputError:
             continue
         pipe = pipe_of(folder, "shards", source, output=output, executor=SyncFifoExecutor(chunksize=chunksize))
-        with PipeManager.parallelize_pipe(pipe, workers=rng.randint(1, 9), engine=MultiProcessEngine(2)) as manager:
+        with PipeManager.parallelize_pipe(pipe, workers=rng.randint(1, 9), engine=POOLS[seed % 2](2)) as manager:
             assert manager.run().counts == counts
         assert files(folder / "shards") == files(folder / "alone")
 
@@ -232,6 +233,35 @@ def test_an_abort_ends_all_workers_and_publishes_nothing(tmp_path: Path) -> None
     assert not [name for name in files(tmp_path / "out") if ".part-" in name]
 
 
+class Lingers(BaseHook):
+    """Takes longer than pipes have after an abort."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def execute(self, entries: list[Any], store: Any) -> None:
+        (self.folder / "begun").touch()
+        time.sleep(1.5)
+        (self.folder / "done").touch()
+
+
+@pytest.mark.parametrize(("timeout", "left"), [(30, {"begun", "done"}), (0, {"begun"})])
+def test_a_shutdown_gives_pipes_its_own_time_also_after_an_abort(timeout: int, left: set[str], tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    pipe = pipe_of(tmp_path, "out", CSVInputAdapter(table(tmp_path, 10)), pre_validation_hooks=[Lingers(notes)])
+    engine = MultiProcessEngine()
+    engine.start([pipe])
+    while not files(notes):
+        assert not engine.wait(0.02)
+    engine.report.abort()
+    engine.wait(0.2)
+    engine.shutdown(timeout)
+    assert files(notes).keys() == left
+    assert engine.report.status is RunStatus.ABORTED
+
+
 def test_parts_of_a_run_that_was_killed_are_removed_by_the_next(tmp_path: Path) -> None:
     pipe = pipe_of(tmp_path, "out", CSVInputAdapter(table(tmp_path, 10)), schema_model=Row)
     for name in ("out.jsonl.part-0007", "out.jsonl.part-0003.partial", "out.jsonl.part-two"):
@@ -306,6 +336,7 @@ def test_what_cannot_be_parallelized_is_refused(change: dict[str, Any], why: str
 
 def test_engines_are_chosen_by_name() -> None:
     assert isinstance(get_engine("multiprocessing", n_workers=2), MultiProcessEngine)
+    assert isinstance(get_engine("zoosync", n_workers=2, stuck_timeout=60), ZoosyncPoolEngine)
     assert isinstance(get_engine("sync"), SequentialEngine)
     with pytest.raises(UsageError, match="n_workers"):
         get_engine("multiprocessing", workers=2)
@@ -317,7 +348,7 @@ PROGRAM = """
 import sys
 from contextlib import suppress
 from pathlib import Path
-from manyhands import PipeManager
+from manyhands import PipeManager, get_engine
 from manyhands_sync import SyncFifoExecutor
 from tests.test_engines import Careful, Row, pipe_of
 from manyhands import CSVInputAdapter
@@ -329,7 +360,7 @@ if __name__ == "__main__":
         pre_validation_hooks=[Careful()], executor=SyncFifoExecutor(chunksize=10),
     )
     print("begun", flush=True)
-    PipeManager.parallelize_pipe(pipe, workers=3).run()
+    PipeManager.parallelize_pipe(pipe, workers=3, engine=get_engine(sys.argv[2])).run()
 """
 
 
@@ -340,11 +371,11 @@ class Careful(BaseHook):
         time.sleep(0.001 * len(entries))
 
 
-def program(folder: Path) -> subprocess.Popen[str]:
+def program(folder: Path, engine: str) -> subprocess.Popen[str]:
     script = folder / "program.py"
     script.write_text(PROGRAM)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "TMPDIR": str(folder / "tmp")}
-    return subprocess.Popen([sys.executable, script, folder], env=env, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, script, folder, engine], env=env, stdout=subprocess.PIPE, text=True)
 
 
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -359,10 +390,15 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("MANYHANDS_CHAOS_RUNS", "10")) // 5 or 1))
-def test_workers_that_are_killed_at_any_time_change_nothing(home: Path, seed: int) -> None:
+at_random = pytest.mark.parametrize("seed", range(int(os.environ.get("MANYHANDS_CHAOS_RUNS", "10")) // 5 or 1))
+on_workers = pytest.mark.parametrize("engine", ["multiprocessing", "zoosync"])
+
+
+@at_random
+@on_workers
+def test_workers_that_are_killed_at_any_time_change_nothing(home: Path, engine: str, seed: int) -> None:
     rng = random.Random(seed)
-    with program(home) as running:
+    with program(home, engine) as running:
         for _ in range(2):
             time.sleep(rng.uniform(0.0, 0.6))
             with suppress(psutil.Error, IndexError):
@@ -374,10 +410,13 @@ def test_workers_that_are_killed_at_any_time_change_nothing(home: Path, seed: in
         assert not {"out.jsonl", "errors.jsonl"} & files(home / "out").keys()
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("MANYHANDS_CHAOS_RUNS", "10")) // 5 or 1))
-def test_a_program_that_is_killed_at_any_time_leaves_no_worker_and_its_files_to_the_next(home: Path, seed: int) -> None:
+@at_random
+@on_workers
+def test_a_program_that_is_killed_at_any_time_leaves_no_worker_and_its_files_to_the_next(
+    home: Path, engine: str, seed: int
+) -> None:
     rng = random.Random(seed)
-    with program(home) as running:
+    with program(home, engine) as running:
         assert running.stdout is not None
         running.stdout.readline()
         time.sleep(rng.uniform(0.0, 0.8))
@@ -386,20 +425,21 @@ def test_a_program_that_is_killed_at_any_time_leaves_no_worker_and_its_files_to_
     _, alive = psutil.wait_procs(workers, timeout=2)
     assert not alive
     assert not {"out.jsonl", "errors.jsonl"} & files(home / "out").keys()
-    with program(home) as again:
+    with program(home, engine) as again:
         assert again.wait(60) == 0
     assert files(home / "out") == files(home / "alone")
     assert [path.name for path in (home / "tmp").iterdir() if path.name.startswith("manyhands")] == []
 
 
-def test_a_job_file_names_an_engine(tmp_path: Path) -> None:
+@on_workers
+def test_a_job_file_names_an_engine(engine: str, tmp_path: Path) -> None:
     copy = copy_of_example(tmp_path, EXAMPLE / "flights.csv")
     command_line(manyhands_command(), "run", "job.toml", folder=copy)
     alone = results(copy)
     with (copy / "job.toml").open("a") as job:
-        job.write('\n[engine]\nname = "multiprocessing"\nworkers = 3\nn_workers = 2\n')
+        job.write(f'\n[engine]\nname = "{engine}"\nworkers = 3\nn_workers = 2\n')
     command_line(manyhands_command(), "check", "job.toml", folder=copy)
     command_line(manyhands_command(), "run", "job.toml", "--report", "report.json", folder=copy)
     assert results(copy) == alone
     report = json.loads((copy / "report.json").read_text())
-    assert (report["engine"], report["status"], len(report["workers"])) == ("multiprocessing", "completed", 3)
+    assert (report["engine"], report["status"], len(report["workers"])) == (engine, "completed", 3)

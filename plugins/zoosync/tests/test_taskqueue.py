@@ -34,7 +34,7 @@ def test_nothing_overlaps_in_the_memory(num_slots, workers, ring_bytes, arena_by
     layout = Layout(num_slots, workers, ring_bytes, arena_bytes)
     places = [(layout.lock, 64), (layout.head, 8), (layout.tail, 8), (layout.signal, 16), (layout.arena, arena_bytes)]
     for worker in range(workers):
-        places += [(layout.claim(worker), 32), (layout.written(worker), 8), (layout.read(worker), 8)]
+        places += [(layout.claim(worker), 40), (layout.written(worker), 8), (layout.read(worker), 8)]
         places += [(layout.status(worker), 128), (layout.batch(worker), 300 * 128), (layout.ring(worker), ring_bytes)]
     places += [(layout.commits, 8 * num_slots), (layout.slots, 128 * num_slots)]
     places.sort()
@@ -169,3 +169,27 @@ def test_the_arena_gives_no_byte_away_twice_and_gets_all_back(steps):
         arena.free(start, len(data))
     assert arena._free == [(0, 2048)]
     assert arena.free_bytes == 2048
+
+
+def test_what_a_worker_has_begun_is_seen_until_it_claims_again():
+    with shared_queue(4, 1) as queue:
+        assert queue.at(0) is None
+        with queue.guard:
+            queue.put(slots(7, 8))
+            queue.claim(0, 1)
+        assert queue.at(0) is None
+        queue.running(0)[0] = 1
+        assert queue.at(0) == 7
+        with queue.guard:
+            queue.claim(0, 1)
+        assert queue.at(0) is None
+
+
+def test_how_far_a_dead_worker_was_is_not_said_of_the_next():
+    with shared_queue(4, 2) as queue, queue.guard:
+        queue.put(slots(7))
+        queue.claim(1, 1)
+        queue.running(1)[0], queue.progress(1)[0] = 1, 99
+        assert queue.progress(0)[0] == 0
+        queue.take_over(1)
+        assert (queue.progress(1)[0], queue.at(1)) == (0, None)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-KNOWN: Final = {name: f"manyhands-{name}" for name in ("asyncio", "multiprocessing", "sync", "threads")}
+KNOWN: Final = {name: f"manyhands-{name}" for name in ("asyncio", "multiprocessing", "sync", "threads", "zoosync")}
 """What to install for the names of the backends that are released; nothing here is imported or preferred."""
 
 _META: Final = "manyhands"

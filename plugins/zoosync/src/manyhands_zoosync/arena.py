@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
+from manyhands.processes.messages import Buffer
+
 _ALIGN: Final = 64
 
 
@@ -23,7 +25,7 @@ class Arena:
         self._free: list[tuple[int, int]] = [(0, len(memory))] if len(memory) else []
         self.size: int = len(memory)
 
-    def put(self, data: bytes) -> int | None:
+    def put(self, data: Buffer) -> int | None:
         """Copy the bytes to a place; which one, or None when there is no room now."""
         needed = _round_up(len(data))
         for number, (start, end) in enumerate(self._free):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from manyhands.errors import UnpicklableError
 from manyhands.worker import pickles
@@ -16,22 +16,18 @@ from manyhands_zoosync.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """It.
+class BaseJob:
+    """What any of them is told.
 
     Attributes:
         layout: of the memory.
         lock: kind of its lock.
         batch_size: tasks that a worker claims at once, at most.
-        functions: each as bytes, by its `fn_id`.
-        surroundings: of the program.
     """
 
     layout: Layout
     lock: LockKind
     batch_size: int
-    functions: Mapping[int, bytes]
-    surroundings: Surroundings
 
     def save(self) -> Segment:
         """It in a segment of its own.
@@ -45,15 +41,41 @@ class Job:
         return segment
 
     @classmethod
-    def load(cls, descriptor: int) -> Job:
+    def load(cls, descriptor: int) -> Self:
         """It again, from the segment of this descriptor, which is closed."""
         size = os.fstat(descriptor).st_size
         segment = Segment(descriptor, size)
         try:
-            job: Job = pickles.loads(segment.view(0, size))
+            job: Self = pickles.loads(segment.view(0, size))
         finally:
             segment.close()
         return job
+
+
+@dataclass(frozen=True, slots=True)
+class Job(BaseJob):
+    """What workers are told that call functions.
+
+    Attributes:
+        functions: each as bytes, by its `fn_id`.
+        surroundings: of the program.
+    """
+
+    functions: Mapping[int, bytes]
+    surroundings: Surroundings
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkJob(BaseJob):
+    """What workers are told that run chunks.
+
+    Attributes:
+        context: the job of the pipe as bytes.
+        argv: of the program.
+    """
+
+    context: bytes
+    argv: Sequence[str]
 
 
 def dump_function(function: Callable[..., Any]) -> bytes:

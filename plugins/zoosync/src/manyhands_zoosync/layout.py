@@ -6,7 +6,7 @@
     line 3       word 0: signal to the workers; word 1: the coordinator sleeps
     5 lines a worker
         claim    its batch: word 0 first position, word 1 end (0: none), word 2 which one it runs, from 1;
-                 word 3: it sleeps
+                 word 3: it sleeps; word 4: how far it is in its task, if that is a chunk
         ring     word 0: bytes of results ever written
         read     word 0: bytes of results ever read
         status   2 lines, see `manyhands_zoosync.status`

@@ -7,6 +7,7 @@ had never been written.
 
 from __future__ import annotations
 
+from manyhands.processes.messages import Buffer
 from manyhands_zoosync.layout import Layout
 from manyhands_zoosync.segment import Segment
 
@@ -24,7 +25,7 @@ class _Ring:
 class RingWriter(_Ring):
     """The worker's end."""
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write(self, data: Buffer) -> int:
         """Write as much as there is known to be room for; how much that was."""
         count = self._size - (self._mine - self._theirs)
         if count < len(data):

@@ -73,6 +73,14 @@ class Segment:
         """
         return self._keep(self._all()[offset : offset + 8 * count].cast("Q"))
 
+    def discard(self, offset: int, size: int) -> None:
+        """Give back the memory of the pages that lie wholly in here, if this system can; then they are zero again."""
+        start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (offset + size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if self._map is not None and end > start:
+            with suppress(OSError, AttributeError):  # another system
+                self._map.madvise(mmap.MADV_REMOVE, start, end - start)
+
     def _all(self) -> memoryview:
         if self._map is None:
             raise ValueError("the segment is closed")

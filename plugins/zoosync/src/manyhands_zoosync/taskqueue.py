@@ -25,7 +25,7 @@ from manyhands_zoosync.segment import Segment
 from manyhands_zoosync.slots import SLOT_BYTES
 
 _PATIENCE: Final = 60.0
-_FIRST, _END, _RUNNING, _ASLEEP = range(4)
+_FIRST, _END, _RUNNING, _ASLEEP, _PROGRESS = range(5)
 
 
 class Signal(IntEnum):
@@ -76,6 +76,7 @@ class SharedTaskQueue:
         self._batches = [
             segment.view(layout.batch(worker), SLOT_BYTES * MOST_AT_ONCE) for worker in range(layout.workers)
         ]
+        self._ids = [batch[:SLOT_BYTES].cast("I") for batch in self._batches]
         self.guard: Guard = Guard(lock, self.repair, _PATIENCE)
 
     # Everything below is for who holds the lock: `with queue.guard:`.
@@ -110,7 +111,7 @@ class SharedTaskQueue:
             None when there are no tasks, or it is to leave.
         """
         claim = self._claims[worker]
-        claim[_END] = 0
+        claim[_END] = claim[_RUNNING] = 0
         head = self._head[0]
         waiting = self._tail[0] - head
         if not waiting or self._signals[0] == _ABORT:
@@ -147,7 +148,7 @@ class SharedTaskQueue:
         claim = self._claims[worker]
         first, end, running = claim[_FIRST], claim[_END], claim[_RUNNING]
         count = max(end - first, 0)
-        claim[_END] = claim[_RUNNING] = claim[_ASLEEP] = 0
+        claim[_END] = claim[_RUNNING] = claim[_ASLEEP] = claim[_PROGRESS] = 0
         return Claimed(first, bytes(self._batches[worker][: count * SLOT_BYTES])), running if count else 0
 
     @property
@@ -190,6 +191,26 @@ class SharedTaskQueue:
         """The word in which a worker says which of its tasks it runs, from 1; 0: none."""
         return self._claims[worker][_RUNNING : _RUNNING + 1]
 
+    def progress(self, worker: int) -> memoryview:
+        """The word in which a worker says how far it is in its task, see `manyhands.worker.cell`."""
+        return self._claims[worker][_PROGRESS : _PROGRESS + 1]
+
+    # For anybody, without the lock.
+
+    def is_aborted(self) -> bool:
+        """Whether the signal is `ABORT`."""
+        return self._signals[0] == _ABORT
+
+    def at(self, worker: int) -> int | None:
+        """The `tsk_id` of the first task of a worker's batch, if it has begun that; None: it has not.
+
+        With the lock held it remains so. Without it, it was so at some time during the call, or was about to be.
+        """
+        claim = self._claims[worker]
+        return self._ids[worker][0] if claim[_END] and claim[_RUNNING] else None
+
     def close(self) -> None:
-        """Give up the lock, before the memory is closed."""
+        """Give up the lock and the memory, before that is closed."""
+        for ids in self._ids:
+            ids.release()
         self._lock.close()

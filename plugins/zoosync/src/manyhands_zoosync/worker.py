@@ -1,39 +1,30 @@
-"""What runs in a worker process: claim a batch, run it, hand in the results, and sleep when there is nothing to do."""
+"""What runs in a worker process that calls functions."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from manyhands.errors import WorkerInitError
 from manyhands.worker import pickles
 from manyhands.worker.failures import words
 from manyhands.worker.tuning import tune_process
 from manyhands_zoosync import payload
+from manyhands_zoosync.baseworker import BaseWorker, end_fork, live
 from manyhands_zoosync.job import Job
 from manyhands_zoosync.localqueue import LocalTaskQueue
-from manyhands_zoosync.lock import open_lock
 from manyhands_zoosync.payload import PLACE, Form
 from manyhands_zoosync.results import Failure, Kind, dump_record, dump_results
-from manyhands_zoosync.ring import RingWriter
 from manyhands_zoosync.segment import Segment
-from manyhands_zoosync.status import CELL_BYTES, StatusWriter, WorkerState
-from manyhands_zoosync.taskqueue import Claimed, SharedTaskQueue, Signal
+from manyhands_zoosync.status import WorkerState
+from manyhands_zoosync.taskqueue import Claimed
 
 MAIN: Final = f"{__name__}:main"
 
-NUMBER_BYTES: Final = 4
-"""With its number its bell is rung for the first time, before it starts."""
-
 _REPORT_SECONDS: Final = 0.01
 """Results and status are handed in so often, and at the end of a batch."""
-
-_NAP_SECONDS: Final = 0.000_1
-_LONGEST_NAP: Final = 0.002
 
 _RUNNING: Final = WorkerState.RUNNING
 
@@ -41,33 +32,18 @@ Function = Callable[..., Any]
 
 
 def main(descriptors: Sequence[int]) -> None:
-    """Work until the supervisor says stop, or is gone.
+    """Call functions until the supervisor says stop, or is gone.
 
     Args:
-        descriptors: of the job, of the memory, of this worker's bell, and of the coordinator's.
+        descriptors: see `live`.
     """
-    described, shared, bell, rope = descriptors
-    number = int.from_bytes(os.read(bell, NUMBER_BYTES), "little")
-    job = Job.load(described)
-    worker = _Worker(number, job, Segment(shared, job.layout.size), bell, rope)
-    try:
-        worker.work()
-    finally:
-        worker.close()
+    live(descriptors, _Worker)
 
 
-class _Worker:
+class _Worker(BaseWorker):
     def __init__(self, number: int, job: Job, segment: Segment, bell: int, rope: int) -> None:
-        self._number = number
+        super().__init__(number, job, segment, bell, rope)
         self._job = job
-        self._segment = segment
-        self._bell, self._rope = bell, rope
-        layout = job.layout
-        self._queue = SharedTaskQueue(segment, layout, open_lock(segment, layout.lock, job.lock, create=False))
-        self._ring = RingWriter(segment, layout, number)
-        self._status = StatusWriter(segment.view(layout.status(number), CELL_BYTES))
-        self._running = self._queue.running(number)
-        self._arena = segment.view(layout.arena, layout.arena_bytes)
         self._functions: dict[int, Function] = {}
         self._claimed = Claimed(0, b"")
         self._local = LocalTaskQueue(b"")
@@ -75,7 +51,6 @@ class _Worker:
         self._values: list[Any] = []
         self._failures: list[Failure] = []
         self._due = 0.0
-        self._pid = os.getpid()
         os.register_at_fork(after_in_child=self._be_due)
 
     def work(self) -> None:
@@ -95,35 +70,9 @@ class _Worker:
         self._functions = {number: pickles.loads(data) for number, data in self._job.functions.items()}
         tune_process()
 
-    def _run_next(self) -> bool:
-        """Run a batch, after a sleep if there is none; whether there may be more."""
-        claimed = self._claim()
-        if claimed is None:
-            time.sleep(_NAP_SECONDS)  # tasks often come one by one: not every one should have to wake somebody
-            claimed = self._claim(then_sleep=True)
-        if claimed is not None:
-            if self._status.state != _RUNNING:
-                self._due = 0.0
-            self._run(claimed)
-            return True
-        if self._queue.signal:
-            return False
-        self._be(WorkerState.IDLE)
-        return bool(os.read(self._bell, 4096))
-
-    def _claim(self, *, then_sleep: bool = False) -> Claimed | None:
-        queue = self._queue
-        with queue.guard:
-            self._ring.exchange()
-            claimed = queue.claim(self._number, self._job.batch_size)
-            if claimed is None and then_sleep and not queue.signal:
-                queue.fall_asleep(self._number)
-            is_waited_for = queue.wake_coordinator()
-        if is_waited_for:
-            self._ring_bell()
-        return claimed
-
     def _run(self, claimed: Claimed) -> None:
+        if self._status.state != _RUNNING:
+            self._due = 0.0
         local = LocalTaskQueue(claimed.slots)
         self._claimed, self._local, self._done = claimed, local, 0
         values = self._values
@@ -158,11 +107,7 @@ class _Worker:
         """Hand in what there is before a task begins, and say that this one does."""
         self._due = time.monotonic() + _REPORT_SECONDS
         self._report_rest()
-        with self._queue.guard:
-            self._ring.exchange()
-            is_waited_for = self._queue.wake_coordinator()
-        if is_waited_for:
-            self._ring_bell()
+        self._publish()
         self._status.state, self._status.position = WorkerState.RUNNING, tsk_id
         self._status.publish()
 
@@ -173,7 +118,7 @@ class _Worker:
         if not count:
             return
         if os.getpid() != self._pid:
-            _end_fork()
+            end_fork("task")
         self._done = done + count
         ids = self._local.ids(done, done + count)
         record = dump_results(self._claimed.first, self._done, ids, values, failures)
@@ -196,46 +141,14 @@ class _Worker:
             self._queue.wake_coordinator()
         self._ring_bell()
 
-    def _write(self, record: bytes) -> None:
-        written, nap = self._ring.write(record), _NAP_SECONDS
-        while written < len(record):
-            self._wait_for_room(nap)
-            written += self._ring.write(memoryview(record)[written:])
-            nap = min(2 * nap, _LONGEST_NAP)
-
     def _wait_for_room(self, nap: float) -> None:
-        """Give the coordinator time to read something. Nobody rings for that: it is in no hurry, or busy."""
-        with self._queue.guard:
-            self._ring.exchange()
-            is_waited_for = self._queue.wake_coordinator()
-            signal = self._queue.signal
-        if is_waited_for:
-            self._ring_bell()
-        if signal == Signal.ABORT:
+        super()._wait_for_room(nap)
+        if self._queue.is_aborted():  # nobody fetches anything any more
             raise SystemExit
-        if self._status.state != WorkerState.WAITING:
-            self._be(WorkerState.WAITING)
-        time.sleep(nap)
 
     def _be(self, state: WorkerState) -> None:
-        self._status.state = state
-        self._status.publish()
+        super()._be(state)
         self._due = time.monotonic() + _REPORT_SECONDS
-
-    def _ring_bell(self) -> None:
-        with suppress(OSError):  # nobody is there, or it has rung so often that one more makes no difference
-            os.write(self._rope, b"!")
-
-    def close(self) -> None:
-        self._queue.close()
-        self._status.close()
-        self._segment.close()
-
-
-def _end_fork() -> NoReturn:
-    sys.stderr.write("a process that a task has forked came back from the task; it is ended\n")
-    sys.stderr.flush()
-    os._exit(1)
 
 
 def _as_init_error(error: Exception) -> WorkerInitError:
