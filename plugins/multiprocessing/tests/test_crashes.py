@@ -8,7 +8,9 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
+from threading import Event
 from time import monotonic
 from typing import Any
 
@@ -100,10 +102,10 @@ def test_a_worker_that_is_always_killed_takes_no_other_chunk_along() -> None:
 
 def test_workers_that_others_kill_lose_nothing(diary: Diary) -> None:
     """As a system without memory does, at any moment."""
-    chance = random.Random(7)
-    records = rows(400, dict.fromkeys(range(0, 400, 2), "nap"))
-    events = Events()
-    pipe = make_pipe(records, schema=Validated, max_workers=3, chunksize=5, run={"crash_retries": 50}, events=events)
+    chance, killed_all, events = random.Random(7), Event(), Events()
+    records = rows(10_000, dict.fromkeys(range(0, 10_000, 2), "nap"))
+    source = takewhile(lambda _: not killed_all.is_set(), records)
+    pipe = make_pipe(source, schema=Validated, max_workers=3, chunksize=5, run={"crash_retries": 50}, events=events)
     begun = monotonic()
     report = pipe.start()
     for killed in range(1, 16):
@@ -112,10 +114,11 @@ def test_workers_that_others_kill_lose_nothing(diary: Diary) -> None:
         workers = [pid for pid in {line.pid for line in diary.lines} if is_alive(pid)]
         os.kill(chance.choice(workers), signal.SIGKILL)
         wait_until(lambda: len({line.pid for line in diary.lines}) >= killed + 2)  # noqa: B023  # likewise
+    killed_all.set()
     assert report.wait(20)
     ran = collect(pipe, report, events, begun)
-    assert ran.counts == {"in": 400, "ok": 400}
-    assert ran.positions == list(range(400))
+    assert ran.counts == {"in": report.read, "ok": report.read}
+    assert ran.positions == list(range(report.read))
 
 
 def test_a_chunk_that_was_sent_and_not_begun_is_charged_to_nobody(diary: Diary) -> None:
