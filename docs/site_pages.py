@@ -24,7 +24,7 @@ import manyhands.errors
 from manyhands.cli.commands import app
 from manyhands.config.adapters import INPUTS, OPTIONS, OUTPUTS
 from manyhands.config.schema import options_schema, table_schema
-from manyhands.plugins.registry import find
+from manyhands.plugins.registry import installed
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -109,8 +109,10 @@ def on_post_page(output: str, page: Page, **_: Any) -> None:
 
 def options() -> Iterator[str]:
     """The options of each backend here."""
-    for name in PLUGINS:
-        yield from (f"## {name}", "", *keys(options_schema(find(name))))
+    for found in installed():
+        if found.backend is not None and found.name in PLUGINS:
+            title = found.name if found.backend.kind == "executor" else f"{found.name}, the engine"
+            yield from (f"## {title}", "", *keys(options_schema(found.backend)))
 
 
 def adapters() -> Iterator[str]:
