@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -16,8 +17,11 @@ from typing import Any
 import pytest
 
 from manyhands import BaseHook, IterableInputAdapter, NullOutputAdapter, Pipe, RunOptions
-from manyhands.errors import RunError, WorkerInitError
-from manyhands_multiprocessing import MultiProcessingExecutor
+from manyhands.chunks import Chunk, ChunkKind
+from manyhands.errors import ExecutorBroken, RunError, WorkerInitError, WorkerLost
+from manyhands.worker import codec
+from manyhands.worker.context import WorkerContext
+from manyhands_multiprocessing import MultiProcessingExecutor, supervisor
 
 from .support import LIMIT, rows, run
 
@@ -189,3 +193,45 @@ def test_without_descriptors_a_run_fails_and_leaves_none_open() -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         assert open_descriptors() == used
+
+
+class SlowToFollow(BaseHook):
+    """The first worker dies of the record at position 0; the setup of the next takes a moment, or fails."""
+
+    def __init__(self, folder: Path, *, fails: bool) -> None:
+        super().__init__()
+        self.folder, self.fails = folder, fails
+
+    def setup(self, store: Any) -> None:
+        if (self.folder / "died").exists():
+            assert not self.fails, "not again"
+            sleep(0.3)
+
+    def execute(self, entries: list[Any], store: Any) -> None:
+        if entries[0]["position"] == 0:
+            sleep(0.3)
+            (self.folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_while_it_runs(hook: BaseHook) -> list[Any]:
+    executor = MultiProcessingExecutor(max_workers=1)
+    executor.start(WorkerContext(pre_hooks=[hook]))
+    futures = [executor.submit(Chunk(n, n, 1, ChunkKind.PACKED, codec.dumps([{"k": n}]))) for n in range(3)]
+    executor.shutdown()
+    assert isinstance(futures[0].exception(0), WorkerLost)
+    return futures[1:]
+
+
+def test_what_is_under_way_is_run_before_the_end_by_a_worker_that_is_slow_to_start_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_SETUP_GRACE_SECONDS", 0.1)
+    futures = end_while_it_runs(SlowToFollow(tmp_path, fails=False))
+    assert [future.result(0).ok for future in futures] == [1, 1]
+
+
+def test_what_nobody_can_run_before_the_end_fails(tmp_path: Path) -> None:
+    for future in end_while_it_runs(SlowToFollow(tmp_path, fails=True)):
+        assert "not again" in str(future.exception(0))
+        assert isinstance(future.exception(0), ExecutorBroken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -200,6 +201,16 @@ def test_memory_of_large_chunks_is_given_back() -> None:
         assert desk.arena.free_bytes == desk.arena.size
     finally:
         desk.close()
+
+
+def test_where_files_must_be_small_it_works_as_well() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 20, hard))
+    try:
+        report, _, _ = run([{"k": k} for k in range(20)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert report.ok == 20
 
 
 def test_without_anonymous_memory_it_works_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

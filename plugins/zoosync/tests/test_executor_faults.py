@@ -21,7 +21,7 @@ from plugins.multiprocessing.tests import (
 from plugins.multiprocessing.tests.conftest import diary, start_method
 from plugins.multiprocessing.tests.test_multiprocessing import passing_module
 
-from manyhands_zoosync import ZoosyncExecutor
+from manyhands_zoosync import ZoosyncExecutor, chunkstaff
 
 __all__ = ["diary", "passing_module", "start_method"]
 
@@ -75,6 +75,7 @@ def on_this_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (support, *MODULES):
         if hasattr(module, "MultiProcessingExecutor"):
             monkeypatch.setattr(module, "MultiProcessingExecutor", ZoosyncExecutor)
+    monkeypatch.setattr(test_supervision, "supervisor", chunkstaff)
     monkeypatch.setattr(test_workers, "JOB", test_workers.JOB.replace("multiprocessing", "zoosync"))
     monkeypatch.setattr(
         test_multiprocessing,

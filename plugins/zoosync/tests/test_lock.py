@@ -70,6 +70,13 @@ def take_and_stay(fds):
     time.sleep(600)
 
 
+def wait_for_it(fds):
+    _, lock = open_here(fds)
+    os.write(fds[2], b"!")
+    lock.acquire(1.5)
+    lock.release()
+
+
 def count(fds):
     segment, lock = open_here(fds)
     words = segment.words(64, 1)
@@ -125,6 +132,20 @@ def test_it_excludes_other_threads(segment, lock):
     for thread in threads:
         thread.join()
     assert numbers == [1500]
+
+
+def test_the_time_for_which_who_waits_is_stopped_does_not_count(launcher, segment, lock, kind):
+    lock.acquire()
+    waiter = Process(launcher, "wait_for_it", segment, kind)
+    os.read(waiter.said, 1)
+    time.sleep(0.1)
+    waiter.child.kill(signal.SIGSTOP)
+    time.sleep(1.6)
+    waiter.child.kill(signal.SIGCONT)
+    time.sleep(0.1)
+    lock.release()
+    assert waiter.child.wait().code == 0
+    waiter.close()
 
 
 def test_who_dies_with_it_does_not_keep_it_and_the_next_is_told_once(launcher, segment, lock, kind):

@@ -101,7 +101,8 @@ class Supervisor:
         self._unreceived: Counter[Future[ChunkResult]] = Counter()
         self._hungry = False
         self._chunk_seconds: float | None = None
-        self._ending: float | None = None
+        self._ending = False
+        self._idle_since: float | None = None
         self._cancelled = False
         self._closing = threading.Lock()
         self._closed = False
@@ -127,7 +128,7 @@ class Supervisor:
     @property
     def error(self) -> Exception | None:
         """Why there are no workers any more, if that is so."""
-        return self._crew.start_error if self.ended.is_set() and self._ending is None else None
+        return self._crew.start_error if self.ended.is_set() and not self._cancelled else None
 
     def submit(self, chunk: Chunk) -> Future[ChunkResult]:
         """Run a chunk as soon as a worker is free."""
@@ -228,8 +229,8 @@ class Supervisor:
         while self._orders:
             self._orders.popleft()()
         self._hand_out()
-        if self._ending is not None:
-            self._press(monotonic() - self._ending)
+        if self._ending:
+            self._press()
         self._crew.see_out()
         for key, _ in self._selector.select(self._patience()):
             key.data()
@@ -244,7 +245,7 @@ class Supervisor:
         self._hungry = any(self._room(hand) > 0 and len(hand.held) <= few for hand in self._crew.hands.values())
         if self._waiting and self._hungry:  # it came before that was said
             return 0.0
-        return _LOOK_SECONDS if self._ending is not None or self._crew.has_leaving else None
+        return _LOOK_SECONDS if self._ending or self._crew.has_leaving else None
 
     def _hear_bell(self) -> None:
         with suppress(BlockingIOError):
@@ -334,7 +335,7 @@ class Supervisor:
         for other in reversed(hand.held):
             del self._places[other[1]]
             self._waiting.appendleft(other)
-        self._crew.replace(hand, ended, wanted=not self._cancelled and (self._ending is None or bool(self._waiting)))
+        self._crew.replace(hand, ended, wanted=not self._cancelled and (not self._ending or bool(self._waiting)))
 
     def _is_to_blame(self, hand: Hand) -> bool:
         """Whether the first chunk that a dead worker held is what it died of."""
@@ -357,11 +358,12 @@ class Supervisor:
         return self._unreceived[future] >= _DEATHS_BEFORE_BEGIN
 
     def _end(self, *, cancel: bool) -> None:
-        self._ending = self._ending or monotonic()
+        self._ending = True
         self._cancelled = self._cancelled or cancel
 
-    def _press(self, since: float) -> None:
+    def _press(self) -> None:
         """Stop who has nothing more to do; on an aborted run, kill who is still at work, or cannot finish."""
+        since = self._seconds_idle()
         for hand in self._crew.hands.values():
             if self._cancelled or not (self._waiting or hand.held):
                 self._stop(hand)
@@ -371,8 +373,17 @@ class Supervisor:
                     _log.warning("worker %d was still in its setup when all was done; it is killed", hand.child.pid)
                 hand.child.kill()
 
+    def _seconds_idle(self) -> float:
+        """How long there has been nothing more to do; a worker that dies may leave something again."""
+        has_work = self._waiting or any(hand.held for hand in self._crew.hands.values())
+        if has_work and not self._cancelled:
+            self._idle_since = None
+            return 0.0
+        self._idle_since = self._idle_since or monotonic()
+        return monotonic() - self._idle_since
+
     def _grace(self, hand: Hand) -> float:
-        """Seconds that it may take to end."""
+        """Seconds that it may take to end, from when there is nothing more to do."""
         if self._cancelled:
             return _BUSY_GRACE_SECONDS if hand.progress() else _END_GRACE_SECONDS
         # One whose setup does not come back must not hold up a run that is through.

@@ -59,6 +59,7 @@ class BaseDesk(ABC):
         self.arena: Arena = Arena(self.segment.view(layout.arena, layout.arena_bytes))
         self._readers = [RingReader(self.segment, layout, worker) for worker in range(layout.workers)]
         self._statuses = Statuses(self.segment, layout)
+        self._last: list[WorkerStatus] = []
         self._again: deque[bytes] = deque()
         self._loans: dict[int, tuple[int, int]] = {}
         self._lock = threading.RLock()
@@ -142,8 +143,10 @@ class BaseDesk(ABC):
 
     def hear_bell(self) -> None:
         """It has rung: be ready for the next time."""
-        with suppress(OSError):  # another thread was quicker, or has closed it
-            os.read(self.bell, _BELL_BYTES)
+        with self._lock:  # once it is closed, its number may be that of another file
+            if not self._closed:
+                with suppress(BlockingIOError):  # another thread was quicker
+                    os.read(self.bell, _BELL_BYTES)
 
     # Workers.
 
@@ -184,9 +187,9 @@ class BaseDesk(ABC):
         return found
 
     def statuses(self) -> list[WorkerStatus]:
-        """What each worker says."""
+        """What each worker says, or said last."""
         with self._lock:
-            return self._statuses.read()
+            return list(self._last) if self._closed else self._statuses.read()
 
     def _ring(self, workers: Iterable[int]) -> None:
         for worker in workers:
@@ -200,6 +203,7 @@ class BaseDesk(ABC):
         """Give everything back, once the workers have ended."""
         self.ring_coordinator()
         with self._lock:
+            self._last = self._statuses.read()
             self._closed = True
             self._statuses.close()
             self.queue.close()

@@ -98,7 +98,9 @@ def arena_bytes() -> int:
 
     Where the user's address space or the size of files is limited, or the machine does not tell: much less.
     """
-    limits = (resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE))
-    if any(limit != resource.RLIM_INFINITY for limit in limits) or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return _LEAST  # what is only mapped counts, too
+    limits = [resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE)]
+    if limited := [limit for limit in limits if limit != resource.RLIM_INFINITY]:
+        return min(*limited, 2 * _LEAST) // 2  # what is only mapped counts, too
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return _LEAST
     return max(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _LEAST)

@@ -105,9 +105,10 @@ class ChunkStaff(BaseStaff):
         self._lives: dict[int, Life] = {}
         self._orders: deque[Callable[[], None]] = deque()
         self._futile = 0
-        self._ending: float | None = None
+        self._ending = False
         self._cancelled = False
         self._told = Signal.NONE
+        self._told_at = inf
         self._closing = threading.Lock()
         self._closed = False
         self._start_error: ManyhandsError | None = None
@@ -120,7 +121,7 @@ class ChunkStaff(BaseStaff):
     @property
     def error(self) -> ManyhandsError | None:
         """Why there are no workers any more, if that is so."""
-        return self._start_error if self.ended.is_set() and self._ending is None else None
+        return self._start_error if self.ended.is_set() and not self._cancelled else None
 
     def evict(self, future: Settled) -> None:
         """Kill the worker that runs this chunk, if one does."""
@@ -175,8 +176,8 @@ class ChunkStaff(BaseStaff):
             self._orders.popleft()()
         found = self._desk.collect(then_sleep=True)
         self._hear_all()
-        if self._ending is not None:
-            self._press(monotonic() - self._ending)
+        if self._ending:
+            self._press()
         self._see_out()
         for key, _ in self._selector.select(0.0 if found or self._orders else self._patience()):
             key.data()
@@ -184,7 +185,7 @@ class ChunkStaff(BaseStaff):
     def _patience(self) -> float | None:
         """Seconds to sleep."""
         has_leaving = any(life.ended_since is not None for life in self._lives.values())
-        return _LOOK_SECONDS if self._ending is not None or has_leaving else None
+        return _LOOK_SECONDS if self._ending or has_leaving else None
 
     def _hear_all(self) -> None:
         """Take what workers have said."""
@@ -247,7 +248,7 @@ class ChunkStaff(BaseStaff):
             self._futile = 0
         elif life.state in (State.STARTING, State.READY) and not had_begun:
             self._count_futile(life, ended)
-        is_wanted = not self._cancelled and (self._ending is None or len(self._dispatcher) > 0)
+        is_wanted = not self._cancelled and (not self._ending or len(self._dispatcher) > 0)
         was_refused = life.state is State.ENDED and not life.was_ready
         if is_wanted and not was_refused and self._futile < _FUTILE_LIVES:
             self._take_on(worker)
@@ -286,15 +287,16 @@ class ChunkStaff(BaseStaff):
                     life.child.kill()
 
     def _finish(self, *, cancel: bool) -> None:
-        self._ending = self._ending or monotonic()
+        self._ending = True
         self._cancelled = self._cancelled or cancel
 
-    def _press(self, since: float) -> None:
+    def _press(self) -> None:
         """Let the workers end once there is nothing more to do; on an aborted run, kill who cannot finish."""
         if self._cancelled:
             self._tell(Signal.ABORT)
         elif not self._dispatcher:
             self._tell(Signal.TERMINATE)
+        since = monotonic() - self._told_at
         for worker, life in self._lives.items():
             if since > self._grace(worker, life):
                 if not self._cancelled and life.fault is None:
@@ -304,14 +306,14 @@ class ChunkStaff(BaseStaff):
 
     def _tell(self, signal: Signal) -> None:
         if signal > self._told:
-            self._told = signal
+            self._told, self._told_at = signal, monotonic()
             self._desk.tell(signal)
         for life in self._lives.values():
             if life.state in (State.STARTING, State.READY):
                 life.state = State.ENDING
 
     def _grace(self, worker: int, life: Life) -> float:
-        """Seconds that it may take to end."""
+        """Seconds that it may take to end once it was told."""
         if self._cancelled:
             return _BUSY_GRACE_SECONDS if self._desk.queue.at(worker) is not None else _END_GRACE_SECONDS
         # One whose setup does not come back must not hold up a run that is through.

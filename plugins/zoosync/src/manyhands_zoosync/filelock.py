@@ -10,6 +10,7 @@ import fcntl
 import os
 import threading
 import time
+from math import inf
 from typing import Final
 
 from manyhands_zoosync.errors import LockTimeout
@@ -36,11 +37,10 @@ class FileLock:
 
     def acquire(self, timeout: float | None = None) -> bool:
         """See `SharedLock.acquire`."""
-        end = None if timeout is None else time.monotonic() + timeout
         if not _in_this_process.acquire(timeout=-1 if timeout is None else timeout):
             raise _late(timeout)
         try:
-            self._take(end, timeout)
+            self._take(timeout)
         except BaseException:
             _in_this_process.release()
             raise
@@ -48,15 +48,16 @@ class FileLock:
         self._holder[0] = os.getpid()
         return was_held
 
-    def _take(self, end: float | None, timeout: float | None) -> None:
-        nap = _FIRST_NAP
+    def _take(self, timeout: float | None) -> None:
+        nap, left = _FIRST_NAP, inf if timeout is None else timeout
         while True:
             try:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
             except (BlockingIOError, PermissionError):
-                if end is not None and time.monotonic() >= end:
+                if left <= 0:
                     raise _late(timeout) from None
                 time.sleep(nap)
+                left -= nap  # the clock went on while this process, and whoever holds the lock, was stopped
                 nap = min(2 * nap, _LONGEST_NAP)
             else:
                 return

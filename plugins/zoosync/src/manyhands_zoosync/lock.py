@@ -28,7 +28,7 @@ class SharedLock(Protocol):
         """Take it.
 
         Args:
-            timeout: seconds to wait for it; None: as long as it takes.
+            timeout: seconds to wait for it, without those for which this process is stopped; None: as long as it takes.
 
         Returns:
             True if its last holder died, or was interrupted, while it held it: what the lock guards may be half done,

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from functools import cache
+from math import inf
 from typing import Any, Final
 
 from manyhands_zoosync.errors import LockTimeout
@@ -111,11 +112,12 @@ class RobustLock:
         self._pin = None
 
     def _wait(self, timeout: float | None) -> int:
-        end = None if timeout is None else time.monotonic() + timeout
+        left = inf if timeout is None else timeout
         while True:
-            left = _SLICE_SECONDS if end is None else min(end - time.monotonic(), _SLICE_SECONDS)
-            code = _timed_lock(self._mutex, max(left, 0.0))
-            if code != errno.ETIMEDOUT or (end is not None and time.monotonic() >= end):
+            seconds = max(min(left, _SLICE_SECONDS), 0.0)
+            code = _timed_lock(self._mutex, seconds)
+            left -= seconds  # the clock went on while this process, and whoever holds the lock, was stopped
+            if code != errno.ETIMEDOUT or left <= 0:
                 return code
 
     def _judge(self, code: int, timeout: float | None) -> bool:
