@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -141,7 +142,9 @@ def test_any_file_in_any_number_of_shards(seed: int, tmp_path: Path) -> None:
         assert files(folder / "shards") == files(folder / "alone")
 
 
-def test_a_pipe_whose_worker_is_killed_runs_again(tmp_path: Path) -> None:
+def test_a_pipe_whose_worker_is_killed_runs_again_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     source = CSVInputAdapter(table(tmp_path, 500))
     hook = KillOnce(400, tmp_path / "killed")
     pipe = pipe_of(
@@ -154,6 +157,10 @@ def test_a_pipe_whose_worker_is_killed_runs_again(tmp_path: Path) -> None:
     )
     report = PipeManager.parallelize_pipe(pipe, workers=2).run()
     assert hook.flag.exists()  # so it is not killed again
+    told = [record.getMessage() for record in caplog.records if record.name == "manyhands.engine"]
+    assert len(told) == 1
+    lost = r"worker \d+, which ran pipe 2 of 2, was lost, last seen at or after record \d+ of .*; worker"
+    assert re.match(lost, told[0])
     pipe_of(tmp_path, "alone", source, schema_model=Row, pre_validation_hooks=[hook]).run()
     assert files(tmp_path / "shards") == files(tmp_path / "alone")
     assert report.counts["in"] == 500

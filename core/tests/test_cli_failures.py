@@ -12,6 +12,15 @@ import pytest
 
 from .jobs import ROWS, command, environment, files, manyhands, write, write_job
 
+KILLS = """
+    import os, signal
+    from manyhands import BaseHook
+
+    class Kills(BaseHook):
+        def execute(self, entries, store):
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
@@ -39,7 +48,7 @@ def refused(job: Path, *arguments: object, code: int = 2) -> str:
         (["--set", "output.path=rows.csv"], "cannot write {folder}/rows.csv: it is also the input of this job"),
         (["--set", "errors.path=./out.jsonl"], "out.jsonl: it is also the output of this job"),
         (["--set", "output.path=job.toml"], "[output] path: that is this job file"),
-        (["--executor", "synk"], "there is no backend 'synk'; did you mean 'sync'"),
+        (["--executor", "synk"], "there is no executor 'synk'; did you mean 'sync'"),
         (["--progress", "loud", "--report", "r.json"], "--progress loud: allowed are auto, rich, plain, json, none"),
         (["--report", "no/r.json"], "cannot write no/r.json: the folder {folder}/no does not exist; create it first"),
         (["--report", "job.toml"], "cannot write job.toml: it is also the job file"),
@@ -56,6 +65,15 @@ def test_what_cannot_run_is_one_message_and_changes_nothing(job: Path, arguments
 def test_what_was_there_stays_when_a_run_cannot_begin(job: Path) -> None:
     write(job.parent, out__jsonl="before\n", errors__jsonl="before\n", r__json="before\n")
     refused(job, "--set", "input.path=no.csv", "--report", "r.json")
+
+
+def test_that_nothing_was_published_is_told_of_an_engine_as_well(job: Path) -> None:
+    write(job.parent, mine__py=KILLS)
+    done = manyhands("run", job, "--set", "engine.workers=1", "--set", "hooks.pre=['mine:Kills']", cwd=job.parent)
+    assert done.returncode == 1
+    assert "pipe 1 of 1 cannot be run: its worker died twice (SIGKILL)" in done.stderr
+    assert "output: nothing was published" in done.stdout.splitlines()
+    assert not (job.parent / "out.jsonl").exists()
 
 
 def test_a_link_to_the_input_is_the_input(job: Path) -> None:

@@ -149,8 +149,8 @@ class Cell:
 @pytest.mark.parametrize(
     ("job", "name"),
     [
-        ({"pre_hooks": [Does(lambda given, store: None), Holds()]}, "Holds"),
-        ({"post_hooks": (Holds(),)}, "Holds"),
+        ({"pre_hooks": [Does(lambda given, store: None), Holds()]}, r"Holds \(pre-validation hook\)"),
+        ({"post_hooks": (Holds(),)}, r"Holds \(post-validation hook\)"),
         ({"id_generator": make_ids()}, "id_generator"),
         ({"decoder": Cell()}, "decoder"),
     ],

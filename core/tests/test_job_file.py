@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
-from manyhands import BaseHook, Pipe
+from manyhands import BaseHook, Pipe, PipeManager
 from manyhands.config.adapters import INPUTS, OUTPUTS
-from manyhands.config.build import build_pipe, check_files
+from manyhands.config.build import build_pipe, build_run, check_files
 from manyhands.config.job import InputTable, OutputTable
 from manyhands.config.load import load_job
-from manyhands.errors import JobFileError, OptionsError, UnknownBackend, UsageError
+from manyhands.errors import JobFileError, OptionsError, UnknownBackend, UnpicklableError, UsageError
 
 from .jobs import write, write_job
 
 CODE = """
     from dataclasses import dataclass
+    from threading import Lock
     from typing_extensions import TypedDict
     from manyhands import BaseHook
 
@@ -33,6 +34,11 @@ CODE = """
             raise RuntimeError("no\\nlicence")
 
     class Lazy(BaseHook): ...
+
+    class Holds(Hook):
+        def __init__(self):
+            super().__init__()
+            self.lock = Lock()
 
     class Stranger:
         def execute(self, entries, store): ...
@@ -73,6 +79,10 @@ def job(tmp_path: Path) -> Path:
 
 def build(job: Path, *changes: str, executor: str | None = None) -> Pipe:
     return build_pipe(job, load_job(job, executor=executor, settings=changes))
+
+
+def run_of(job: Path, *changes: str) -> Pipe | PipeManager:
+    return build_run(job, load_job(job, executor=None, settings=changes), build(job, *changes))
 
 
 def refusal(job: Path, *changes: str) -> str:
@@ -233,8 +243,8 @@ def test_adapters_without_files_check_their_options_as_well(tmp_path: Path, chan
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        ("executor.name=dask", UnknownBackend, "there is no backend 'dask'; known are"),
-        ("executor.name=synk", UnknownBackend, "there is no backend 'synk'; did you mean 'sync'"),
+        ("executor.name=dask", UnknownBackend, "there is no executor 'dask'; known are"),
+        ("executor.name=synk", UnknownBackend, "there is no executor 'synk'; did you mean 'sync'"),
         ("executor.speed=9", OptionsError, "backend 'sync': unknown option 'speed'; allowed are chunksize, use_batch_"),
         ("executor.chunksize=0", OptionsError, "backend 'sync': option 'chunksize': Input should be greater than"),
     ],
@@ -243,6 +253,46 @@ def test_a_backend_that_cannot_be_had(job: Path, change: str, kind: type[UsageEr
     with pytest.raises(kind) as caught:
         build(job, change)
     assert str(caught.value).startswith(f"{job}: [executor] {words}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        (
+            ["engine.worker=3"],
+            OptionsError,
+            "[engine] backend 'multiprocessing': unknown option 'worker'; did you mean ",
+        ),
+        (["engine.name=threads"], UnknownBackend, "[engine] 'threads' is no engine but an executor; engines are multi"),
+        (["engine.workers=2", "input.path=/dev/stdin"], UsageError, "[engine] CSVInputAdapter of /dev/stdin cannot be"),
+        (["engine.workers=2", "run.record_timeout=1"], OptionsError, "[run] record_timeout and chunk_timeout need"),
+        (["executor.name=sync", "run.chunk_timeout=1"], OptionsError, "[run] record_timeout and chunk_timeout need"),
+    ],
+)
+def test_what_cannot_run_is_refused_with_its_table(
+    job: Path, changes: list[str], kind: type[UsageError], words: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        run_of(job, *changes)
+    assert str(caught.value).startswith(f"{job}: {words}")
+
+
+def test_the_key_of_the_job_file_is_among_what_an_engine_allows(job: Path) -> None:
+    with pytest.raises(OptionsError, match=r"did you mean 'workers'\? allowed are workers, n_workers, start_method$"):
+        run_of(job, "engine.worker=3")
+
+
+@pytest.mark.parametrize("engine", [[], ["engine.workers=2"]], ids=["executor", "engine"])
+def test_an_input_that_is_missing_is_told_alike_with_and_without_an_engine(job: Path, engine: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"^cannot read .*none\.csv: No such file"):
+        check_files(run_of(job, "input.path=none.csv", *engine))  # type: ignore[arg-type]  # a manager raises before
+
+
+def test_a_hook_that_cannot_travel_to_an_engine_is_refused_before_the_run(job: Path) -> None:
+    words = r"^Holds \(post-validation hook\) cannot be sent .*lock.*; make it in the hook's setup$"
+    with pytest.raises(UnpicklableError, match=words):
+        run_of(job, "engine.workers=2", 'hooks.post=["mine:Holds"]')
+    run_of(job, "engine.name=sync", "engine.workers=2", 'hooks.post=["mine:Holds"]')  # it stays in this process
 
 
 def test_paths_begin_at_the_job_file(job: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> None:

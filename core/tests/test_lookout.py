@@ -78,7 +78,8 @@ def test_each_silence_is_told_once(worker: subprocess.Popen[str], caplog: pytest
         seen.see(status)
         seen.check()
     told = (
-        f"worker {who.pid}, which runs pipe 2 of 3, has said nothing for 2 s; it was last seen at record 17 of in.csv"
+        f"worker {who.pid}, which runs pipe 2 of 3, has said nothing for 2 s; it was last seen at or after record 17 "
+        "of in.csv"
     )
     assert messages(caplog) == [told] * 2
 
@@ -92,7 +93,7 @@ def test_a_worker_that_does_not_get_on_is_killed(
     assert worker.poll() is None
     go_on(seen, clock, said(who, position=2), LIMIT)
     assert worker.wait(20) < 0
-    fault = "made no progress for 10 s at record 2"
+    fault = "made no progress for 10 s at or after record 2"
     assert messages(caplog) == [f"worker {who.pid}, which runs pipe 2 of 3, is killed: it {fault}"]
     seen.see(said(Owner.this(), position=5))
     assert f"its worker died (SIGKILL), and the one before it {fault} and was killed; " in seen.account("SIGKILL")
@@ -125,7 +126,11 @@ def test_this_process_is_let_alone(clock: Clock) -> None:
 
 @pytest.mark.parametrize(
     ("positions", "places"),
-    [((), ""), ((5,), ", last seen at record 5 of in.csv"), ((9, 5), ", last seen at records 5 and 9 of in.csv")],
+    [
+        ((), ""),
+        ((5,), ", last seen at or after record 5 of in.csv"),
+        ((9, 5), ", last seen at or after records 5 and 9 of in.csv"),
+    ],
 )
 def test_the_records_at_which_workers_were_seen_last_are_told(positions: tuple[int, ...], places: str) -> None:
     seen = Lookout("pipe 1 of 1", None)
@@ -134,3 +139,17 @@ def test_the_records_at_which_workers_were_seen_last_are_told(positions: tuple[i
         seen.see(Status(heartbeat=1, pid=pid))
         seen.see(Status(heartbeat=2, pid=pid, position=position))
     assert seen.account("exit code 3").startswith(f"its worker died twice (exit code 3){places}; to find the record")
+
+
+def test_each_worker_that_was_lost_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Lookout("pipe 2 of 3", None)
+    seen.path = Path("in.csv")
+    for status in (Status(), Status(pid=7), Status(pid=7, position=12)):
+        seen.see(status)
+        seen.tell_lost()
+    assert messages(caplog) == []
+    for status in (Status(pid=8), Status(pid=8, position=30)):
+        seen.see(status)
+        seen.tell_lost()
+    lost = "worker 7, which ran pipe 2 of 3, was lost, last seen at or after record 12 of in.csv"
+    assert messages(caplog) == [f"{lost}; worker 8 runs it from its beginning"]

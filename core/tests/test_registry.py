@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from manyhands import get_executor
+from manyhands import get_engine, get_executor
 from manyhands.errors import (
     BackendNotInstalled,
     BrokenPlugin,
@@ -233,7 +233,7 @@ def test_a_known_name_that_is_missing_is_answered_with_the_command_that_installs
 
 
 def test_a_misspelt_name_is_answered_with_near_ones() -> None:
-    with pytest.raises(UnknownBackend, match="there is no backend 'synk'; did you mean 'sync'"):
+    with pytest.raises(UnknownBackend, match="there is no executor 'synk'; did you mean 'sync'"):
         get_executor("synk")
 
 
@@ -244,8 +244,11 @@ def test_a_name_like_no_other_is_answered_with_all(name: str) -> None:
 
 
 def test_an_executor_is_no_engine() -> None:
-    with pytest.raises(UnknownBackend, match="'threads' is no engine but an executor"):
+    engines = "multiprocessing, sync, zoosync"
+    with pytest.raises(UnknownBackend, match=f"'threads' is no engine but an executor; engines are {engines}$"):
         registry.find("threads", "engine")
+    with pytest.raises(UnknownBackend, match=f"there is no engine 'qqqqqq'; known are {engines}$"):
+        get_engine("qqqqqq")
 
 
 @pytest.mark.parametrize(

@@ -555,7 +555,7 @@ def test_a_run_that_fails_is_raised(tmp_path: Path) -> None:
 def test_the_reference_is_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench("sync", {}, tmp_path)
     monkeypatch.setattr("manyhands.testing.bench.REFERENCE", "nowhere")
-    with pytest.raises(UsageError, match="the kit compares with the backend 'nowhere': there is no backend 'nowhere'"):
+    with pytest.raises(UsageError, match="the kit compares with the backend 'nowhere': there is no executor 'nowhere'"):
         bench.reference([])
 
 

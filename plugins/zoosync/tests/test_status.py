@@ -8,7 +8,7 @@ import time
 import pytest
 
 from manyhands.processes.launch import make_launcher
-from manyhands_zoosync import WorkerState, WorkerStatus
+from manyhands_zoosync import Statistics, WorkerState, WorkerStatus
 from manyhands_zoosync.segment import Segment
 from manyhands_zoosync.status import CELL_BYTES, StatusReader, StatusWriter, ram_bytes
 
@@ -58,6 +58,7 @@ def write_for_ever(fds):
 
 def test_a_cell_nobody_wrote_says_so(cell):
     assert StatusReader(cell).read() == WorkerStatus()
+    assert WorkerStatus().pid is None  # 0 would be the caller's own process group for `os.kill`
 
 
 def test_what_is_written_is_read(cell):
@@ -146,3 +147,10 @@ def test_polling_and_publishing_cost_next_to_nothing(segment):
         polling.append(time.thread_time() - begun)
     assert min(polling) * 100 <= 0.01
     assert min(publishing) * 100 <= 0.02
+
+
+@pytest.mark.parametrize(("replaced", "words"), [(1, "1 worker replaced"), (2, "2 workers replaced")])
+def test_statistics_have_a_row_for_a_worker_that_never_ran(replaced, words):
+    table = str(Statistics(1.0, 3, 1, 1, 1, replaced, [WorkerStatus(), WorkerStatus(pid=1234567)]))
+    assert f"1 killed their workers; {words}\nworker   0  pid       -  " in table
+    assert "\nworker   1  pid 1234567  " in table

@@ -205,7 +205,7 @@ def test_what_is_wrong_is_said_before_anything_runs():
         ({"workers": 0}, "workers must be at least 1"),
         ({"num_slots": 0}, "num_slots must be at least 1"),
         ({"batch_size": 301}, "batch_size must be between 1 and 300, not 301"),
-        ({"start_method": "fork"}, "start_method must be one of"),
+        ({"start_method": "fork"}, "start_method must be one of .*forkserver.*, not 'fork': a run has threads"),
     ):
         with pytest.raises(OptionsError, match=message):
             Supervisor(**options)
@@ -221,7 +221,9 @@ def test_what_is_wrong_is_said_before_anything_runs():
             queue.enqueue(same, threading.Lock())
         with pytest.raises(PayloadTooLarge, match="raise arena_bytes"):
             queue.enqueue_many(same, [(1,), (b"x" * 1001,)])
-        assert values(queue.results()) == [1]
+        with pytest.raises(UsageError, match=r"must be the sequence of a call's arguments, .*, not int$"):
+            queue.enqueue_many(same, [(2,), 3])
+        assert values(queue.results()) == [1, 2]
         with pytest.raises(UsageError, match="before the first task"):
             queue.register(helpers.fail)
     with pytest.raises(UsageError, match="closed"):
@@ -474,3 +476,91 @@ def test_workers_may_be_fresh_interpreters():
         pid = queue.register(helpers.pid)
         queue.enqueue_many(pid, [(n,) for n in range(200)])
         assert os.getpid() not in values(queue.results())
+
+
+def test_who_looks_while_it_is_closed_sees_what_was_last():
+    """The terminal does, in a thread of its own."""
+    queue = Supervisor(1)
+    queue.register(helpers.same)
+    with queue:
+        queue.enqueue(helpers.same, 1)
+        list(queue.results())
+        run = queue._run
+    assert run.desk.statuses() == run.statistics().workers == queue.status()
+    assert [worker.success_count for worker in queue.status()] == [1]
+
+
+def test_who_waits_while_it_is_closed_reads_nothing_of_other_files():
+    queue = Supervisor(1)
+    queue.register(helpers.same)
+    with queue:
+        queue.start()
+        desk = queue._run.desk
+    other, says = os.pipe()
+    os.set_blocking(other, False)
+    try:
+        desk.bell = other  # the number that it had may be given to another file
+        os.write(says, b"for somebody else")
+        desk.hear_bell()
+        assert os.read(other, 100) == b"for somebody else"
+    finally:
+        os.close(other)
+        os.close(says)
+
+
+def fails_after_one(queue, slow):
+    """A feed that raises when a task is done and another under way."""
+    queue.enqueue(helpers.same, 1)
+    assert list(queue.results()) == []  # it is in the file
+    queue.enqueue(slow, LIMIT)
+    wait_until(lambda: queue.status()[0].state is WorkerState.RUNNING)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_what_was_done_is_told_when_the_run_is_interrupted(tmp_path, capsys, show):
+    queue = Supervisor(1, results_file=tmp_path / "out.jsonl")
+    queue.register(helpers.same)
+    slow = queue.register(time.sleep)
+    with pytest.raises(KeyboardInterrupt):
+        queue.run(lambda: fails_after_one(queue, slow), show=show)
+    partial = tmp_path / "out.jsonl.partial"
+    assert partial.read_text() == '{"tsk_id":1,"value":1}\n'
+    lines = capsys.readouterr().out.splitlines()
+    if show:
+        assert lines[0].endswith(": 1 succeeded, 0 failed, 1 not run")
+        assert lines[-1] == f"the file of results is not complete: what was written is in {partial}"
+    else:
+        assert lines == []
+
+
+class InterruptedOnce:
+    """A thread for which somebody waits who is interrupted meanwhile."""
+
+    def __init__(self, thread):
+        self.thread = thread
+        self.joined = 0
+        self.is_alive = thread.is_alive
+
+    def join(self):
+        self.joined += 1
+        if self.joined == 1:
+            raise KeyboardInterrupt
+        self.thread.join()
+
+
+def test_nothing_is_left_when_the_end_is_interrupted_as_well(tmp_path):
+    queue = Supervisor(1, results_file=tmp_path / "out.jsonl")
+    queue.register(helpers.same)
+    slow = queue.register(time.sleep)
+    queue.enqueue_many(slow, [(LIMIT,)] * 2)
+    wait_until(lambda: queue.status()[0].state is WorkerState.RUNNING)
+    staff = queue._run._staff
+    thread = staff._thread = InterruptedOnce(staff._thread)
+    with pytest.raises(KeyboardInterrupt):
+        queue.close()
+    assert thread.joined == 2
+    assert (queue.statistics.submitted, queue.statistics.succeeded) == (2, 0)
+    assert queue._run is None
+    assert list(tmp_path.iterdir()) == []  # the file of results was empty, and nobody holds it
+    OutputFile(tmp_path / "out.jsonl").discard()

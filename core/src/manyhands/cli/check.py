@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from manyhands.cli.columns import print_columns
-from manyhands.config.build import build_pipe, build_run, check_files
+from manyhands.config.build import build_pipe, build_run, check_code, check_files
 from manyhands.config.job import AdapterTable, EngineTable, ExecutorTable
 from manyhands.config.load import load_job
 from manyhands.cpus import cpus
-from manyhands.driver.watch import check_limits
 from manyhands.pipe import Pipe
-from manyhands.worker.context import WorkerContext
 
 
 def check_job(path: Path, *, executor: str | None, settings: list[str]) -> None:
@@ -24,10 +22,9 @@ def check_job(path: Path, *, executor: str | None, settings: list[str]) -> None:
     job = load_job(path, executor=executor, settings=settings)
     pipe = build_pipe(path, job)
     check_files(pipe)
-    check_limits(pipe.executor, pipe.options)
     build_run(path, job, pipe)
-    if job.engine is not None or pipe.executor.capabilities.crosses_process:
-        _code_of(pipe).dumps()
+    if pipe.executor.capabilities.crosses_process:
+        check_code(pipe)
     print_columns(
         [
             *_rows(job.input, job.output, job.errors, pipe),
@@ -52,11 +49,6 @@ def _rows(source: AdapterTable, output: Any, errors: Any, pipe: Pipe) -> list[tu
 
 def _named(table: ExecutorTable | EngineTable) -> str:
     return " ".join([table.name, *(f"{key}={value!r}" for key, value in table.options.items())])
-
-
-def _code_of(pipe: Pipe) -> WorkerContext:
-    """What of the job must travel to the workers."""
-    return WorkerContext(pipe.schema_model, pipe.pre_validation_hooks, pipe.post_validation_hooks)
 
 
 def _names(hooks: list[Any]) -> str:

@@ -170,6 +170,8 @@ def _where(name: str, path: Path, *, published: bool) -> Iterator[str]:
         yield f"{name}: {_short(path)}"
     elif partial.exists() and partial.stat().st_size:
         yield f"{name}: nothing was published; what was written is in {_short(partial)}"
+    else:
+        yield f"{name}: nothing was published"
 
 
 def _short(path: Path) -> str:

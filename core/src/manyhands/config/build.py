@@ -15,16 +15,18 @@ from pydantic import TypeAdapter, ValidationError
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter
 from manyhands.adapters.files import obstacle, partial_name
 from manyhands.config.adapters import INPUTS, OPTIONS, OUTPUTS
-from manyhands.config.job import AdapterTable, Job
+from manyhands.config.job import AdapterTable, EngineTable, Job
 from manyhands.config.load import allowed, explain
 from manyhands.cpus import cpus
 from manyhands.driver.options import RunOptions
-from manyhands.errors import JobFileError, ManyhandsError, UsageError
+from manyhands.driver.watch import check_limits
+from manyhands.errors import InputError, JobFileError, ManyhandsError, UnpicklableError, UsageError
 from manyhands.events import Observer
 from manyhands.hooks import BaseHook, check_hook
 from manyhands.manager import PipeManager
 from manyhands.pipe import Pipe
-from manyhands.plugins.registry import get_engine, get_executor
+from manyhands.plugins.registry import check_options, find, get_engine, get_executor
+from manyhands.worker.context import WorkerContext
 from manyhands.worker.schema import check_schema
 
 # Between the person's code and us; of no interest to them.
@@ -54,15 +56,38 @@ def build_run(path: Path, job: Job, pipe: Pipe) -> Pipe | PipeManager:
         pipe: that the job describes.
 
     Raises:
-        UsageError: the engine cannot be had, or the pipe not be cut into shards.
+        UsageError: the engine cannot be had, or the pipe not be cut into shards, or time limits not be kept.
     """
+    try:
+        check_limits(pipe.executor, pipe.options, on_engine=job.engine is not None)
+    except UsageError as error:
+        raise type(error)(f"{path}: [run] {error}") from error
     if job.engine is None:
         return pipe
     try:
-        engine = get_engine(job.engine.name, **job.engine.options)
-        return PipeManager.parallelize_pipe(pipe, job.engine.workers or cpus(), engine)
+        return _in_shards(job.engine, pipe)
+    except (InputError, UnpicklableError):  # it is not about the engine
+        raise
     except UsageError as error:
         raise type(error)(f"{path}: [engine] {error}") from error
+
+
+def check_code(pipe: Pipe) -> None:
+    """See that what the person wrote can travel to workers.
+
+    Raises:
+        UnpicklableError: names what cannot.
+    """
+    WorkerContext(pipe.schema_model, pipe.pre_validation_hooks, pipe.post_validation_hooks).dumps()
+
+
+def _in_shards(table: EngineTable, pipe: Pipe) -> PipeManager:
+    backend = find(table.name, "engine")
+    check_options(backend, table.options, beside=["workers"])
+    engine = get_engine(table.name, **table.options)
+    if backend.capabilities.crosses_process:
+        check_code(pipe)
+    return PipeManager.parallelize_pipe(pipe, table.workers or cpus(), engine)
 
 
 class _Builder:

@@ -23,21 +23,33 @@ _LOOKS: Final = 20
 _TIMED: Final = ("pre", "validate", "post", "call")
 
 
-def check_limits(executor: Executor, options: RunOptions) -> None:
+def check_limits(executor: Executor, options: RunOptions, *, on_engine: bool = False) -> None:
     """See that the executor can keep the time limits.
+
+    Args:
+        executor: runs the pipe.
+        options: the limits.
+        on_engine: it does so in a worker of an engine.
 
     Raises:
         OptionsError: it runs records in the thread that would have to look, or does not say which record it is at.
     """
+    name = getattr(executor, "name", type(executor).__name__)
     if options.timed and executor.capabilities.inline:
+        instead = f"leave them out for {name!r}"
+        if on_engine:
+            instead = (
+                f"a worker of an engine runs its pipe by {name!r}: use stuck_timeout, which engine zoosync has, or "
+            )
+            instead += "leave the engine out and name such an executor"
         raise OptionsError(
             "record_timeout and chunk_timeout need a backend that runs records in other threads or processes, "
-            "for example threads or multiprocessing; leave them out for this one"
+            f"for example threads or multiprocessing; {instead}"
         )
     if options.record_timeout is not None and not executor.capabilities.reports_progress:
         raise OptionsError(
             "record_timeout needs a backend that reports progress, for example threads or multiprocessing; "
-            "this one cannot tell which record it is at: use chunk_timeout, with a small chunksize"
+            f"{name!r} cannot tell which record it is at: use chunk_timeout, with a small chunksize"
         )
 
 

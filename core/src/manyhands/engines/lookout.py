@@ -11,6 +11,7 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -34,6 +35,7 @@ _log: Final = logging.getLogger("manyhands.engine")
 class _Attempt:
     """A worker that had the pipe: where it was last, and why it was killed, if we did it."""
 
+    pid: int
     position: int
     fault: str | None = None
 
@@ -59,17 +61,27 @@ class Lookout:
         self._looked = monotonic()
         self._still = 0.0
         self._told = False
+        self._known = 1
 
     def see(self, status: Status) -> None:
         """Take over what its worker said last."""
         now, before = monotonic(), self.status
         if status.pid != before.pid:
-            self._attempts.append(_Attempt(status.position))
+            self._attempts.append(_Attempt(status.pid, status.position))
         elif self._attempts:
             self._attempts[-1].position = status.position
         self._still = self._still + min(now - self._looked, _LONGEST_STEP) if _is_same_place(status, before) else 0.0
         self._looked = now
         self.status = status  # last: `check` may run in another thread
+
+    def tell_lost(self) -> None:
+        """Say it if another worker has had to begin the pipe since the last time."""
+        attempts, known = list(self._attempts), self._known
+        for lost, next_one in pairwise(attempts[known - 1 :]):
+            place = self._place(lost.position)
+            worker = f"worker {lost.pid}, which ran {self._name},"
+            _log.warning("%s was lost, last seen %s; worker %d runs it from its beginning", worker, place, next_one.pid)
+        self._known = max(known, len(attempts))
 
     def check(self) -> None:
         """Tell of a worker that has become silent; kill one that does not get on."""
@@ -78,8 +90,8 @@ class Lookout:
             return
         told, self._told = self._told, status.state == "silent"
         if self._told and not told and _lives(status):
-            worker, place = self._worker(status), self._place(status)
-            _log.warning("%s has said nothing for %g s; it was last seen at %s", worker, SILENT_SECONDS, place)
+            worker, place = self._worker(status), self._place(status.position)
+            _log.warning("%s has said nothing for %g s; it was last seen %s", worker, SILENT_SECONDS, place)
         is_late = self._limit is not None and self._still > self._limit
         if is_late and not self._attempts[-1].fault and _lives(status):
             self._kill(status)
@@ -99,8 +111,8 @@ class Lookout:
 
     def _kill(self, status: Status) -> None:
         silent = status.silent_seconds > self._still / 2
-        what = "said nothing for {:g} s, last seen at {}" if silent else "made no progress for {:g} s at {}"
-        fault = self._attempts[-1].fault = what.format(self._limit, self._place(status))
+        what = "said nothing for {:g} s, last seen {}" if silent else "made no progress for {:g} s {}"
+        fault = self._attempts[-1].fault = what.format(self._limit, self._place(status.position))
         _log.warning("%s is killed: it %s", self._worker(status), fault)
         with suppress(ProcessLookupError):
             os.kill(status.pid, signal.SIGKILL)
@@ -108,19 +120,16 @@ class Lookout:
     def _worker(self, status: Status) -> str:
         return f"worker {status.pid}, which runs {self._name},"
 
-    def _place(self, status: Status) -> str:
-        return f"record {status.position}{self._of_input}"
+    def _place(self, *positions: int) -> str:
+        """Where it was, or in the batch that begins there: a plain hook does not say which of its records it is at."""
+        records = "record" if len(positions) == 1 else "records"
+        of_input = f" of {self.path}" if self.path else ""
+        return f"at or after {records} {' and '.join(map(str, positions))}{of_input}"
 
     def _last_seen(self) -> str:
         """As exact as is known: a worker says where it is twenty times a second."""
         places = sorted({attempt.position for attempt in self._attempts})
-        if not places:
-            return ""
-        return f", last seen at record{'s' * (len(places) > 1)} {' and '.join(map(str, places))}{self._of_input}"
-
-    @property
-    def _of_input(self) -> str:
-        return f" of {self.path}" if self.path else ""
+        return f", last seen {self._place(*places)}" if places else ""
 
 
 def _lives(status: Status) -> bool:

@@ -164,6 +164,8 @@ class EngineRun:
     def _settle_some(self, seconds: float) -> None:
         done, _ = wait_for(self._running, seconds, FIRST_COMPLETED)
         self.look()
+        for number in self._running.values():
+            self._lookouts[number].tell_lost()
         for future in done:
             self._settle(self._running.pop(future), future)
         if self._control.cancelled.is_set():

@@ -13,13 +13,16 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from manyhands.adapters.base import BaseInputAdapter, Source
 from manyhands.adapters.blocks import BlockSource
 from manyhands.driver.run import context_of, cutting
 from manyhands.errors import UsageError
 from manyhands.pipe import Pipe
+
+_OF_PROCESS: Final = ("/dev/stdin", "/dev/fd/", "/proc/")
+"""What lies there differs from process to process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ def open_blocks(adapter: BaseInputAdapter) -> BlockSource:
         raise UsageError(f"{what}: it has no file; let an executor run the pipe, such as multiprocessing")
     if adapter.path.exists() and not adapter.path.is_file():
         raise UsageError(f"{what}: it is no regular file; let an executor run the pipe, such as multiprocessing")
+    if str(adapter.path.absolute()).startswith(_OF_PROCESS):
+        raise UsageError(f"{what}: in a worker process this is another file; give it by its own name")
     source = adapter.open()
     if isinstance(source, BlockSource):
         return source

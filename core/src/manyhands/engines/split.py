@@ -8,6 +8,7 @@ from typing import Any
 
 from manyhands.adapters.base import BaseOutputAdapter
 from manyhands.driver.run import known_columns
+from manyhands.driver.watch import check_limits
 from manyhands.engines.parts import PartOutput
 from manyhands.engines.shards import ShardInput, Shards
 from manyhands.errors import UsageError
@@ -69,6 +70,7 @@ def _check(pipe: Pipe) -> None:
             f"the executor {name!r} has worker processes of its own, and an engine runs the pipe in worker processes; "
             "give the pipe no executor, or let it run without an engine"
         )
+    check_limits(pipe.executor, pipe.options, on_engine=True)
     if pipe.observers:
         raise UsageError("observers are not called for a pipe that an engine runs in other processes; leave them out")
     if not pipe.options.ordered:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from manyhands.engines.board import Board, Status
 from manyhands.errors import UnpicklableError
+from manyhands.hooks import BaseHook
 from manyhands.processes.owner import Owner
 from manyhands.report import RunStatus
 from manyhands.worker import pickles
@@ -90,7 +91,8 @@ def refusal(pipe: Pipe, number: int) -> UnpicklableError | None:
                 pickles.dumps(part)
             except Exception as error:  # noqa: BLE001  # whatever its own code raises
                 what = f"{type(part).__name__} ({name} of pipe {number + 1})"
-                refused = UnpicklableError(f"{what} cannot be sent to a worker process: {pickles.named(error)}")
+                advice = "; make it in the hook's setup" if isinstance(part, BaseHook) else ""
+                refused = UnpicklableError(f"{what} cannot be sent to a worker process: {pickles.named(error)}{advice}")
                 refused.__cause__ = error
                 return refused
     return None

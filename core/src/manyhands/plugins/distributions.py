@@ -13,6 +13,9 @@ from urllib.request import url2pathname
 KNOWN: Final = {name: f"manyhands-{name}" for name in ("asyncio", "multiprocessing", "sync", "threads", "zoosync")}
 """What to install for the names of the backends that are released; nothing here is imported or preferred."""
 
+KNOWN_ENGINES: Final = ("multiprocessing", "sync", "zoosync")
+"""Those of them that have an engine, too."""
+
 _META: Final = "manyhands"
 
 

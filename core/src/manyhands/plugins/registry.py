@@ -7,7 +7,7 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,7 +30,7 @@ from manyhands.errors import (
     UnknownBackend,
 )
 from manyhands.executor import Executor
-from manyhands.plugins.distributions import KNOWN, installable, name_and_version
+from manyhands.plugins.distributions import KNOWN, KNOWN_ENGINES, installable, name_and_version
 from manyhands.plugins.spec import GROUP, Backend, backends_of
 from manyhands.plugins.verdict import fault_of
 
@@ -74,7 +74,7 @@ def find(name: str, kind: Kind = "executor") -> Backend:
     Raises:
         BackendError: it is unknown, not installed, broken, incompatible or installed twice; says what to do.
     """
-    return _described(_point(name), kind)
+    return _described(_point(name, kind), kind)
 
 
 def describe(point: EntryPoint) -> list[Backend]:
@@ -97,8 +97,13 @@ def describe(point: EntryPoint) -> list[Backend]:
     return mine
 
 
-def check_options(backend: Backend, options: dict[str, Any]) -> BaseModel:
+def check_options(backend: Backend, options: dict[str, Any], beside: Sequence[str] = ()) -> BaseModel:
     """The options, checked by the backend's own model.
+
+    Args:
+        backend: whose.
+        options: by name.
+        beside: other names that would do where these were written, which are no options of the backend.
 
     Raises:
         OptionsError: names each option at fault, what is wrong, and the allowed names.
@@ -106,7 +111,7 @@ def check_options(backend: Backend, options: dict[str, Any]) -> BaseModel:
     try:
         return backend.options.model_validate(options)
     except ValidationError as error:
-        found = [_option_problem(backend, item) for item in error.errors()]
+        found = [_option_problem(backend, item, beside) for item in error.errors()]
         raise OptionsError(f"backend {backend.name!r}: {'; '.join(found)}") from error
 
 
@@ -122,7 +127,7 @@ def get_executor(name: str, *, schema_model: type[Any] | None = None, **options:
         BackendError: the backend cannot be had.
         OptionsError: an option is unknown or wrong.
     """
-    point = _point(name)
+    point = _point(name, "executor")
     backend = _described(point, "executor")
     checked = check_options(backend, options)
     given = {key: getattr(checked, key) for key in checked.model_fields_set}
@@ -147,7 +152,7 @@ def get_engine(name: str, **options: Any) -> Engine:
         BackendError: the engine cannot be had.
         OptionsError: an option is unknown or wrong.
     """
-    point = _point(name)
+    point = _point(name, "engine")
     backend = _described(point, "engine")
     checked = check_options(backend, options)
     engine = _made(point, backend, {key: getattr(checked, key) for key in checked.model_fields_set})
@@ -165,7 +170,7 @@ def prepared(name: str, options: dict[str, Any], kind: Kind = "executor") -> Abs
         BrokenPlugin: there is no such function, it failed, or it gave no context manager.
     """
     try:
-        point = _point(name)
+        point = _point(name, kind)
         backend = _described(point, kind)
         checked = check_options(backend, options)
     except (BackendError, OptionsError):
@@ -207,10 +212,10 @@ def _state_of(entry: str) -> tuple[str, int]:
         return str(entry), 0
 
 
-def _point(name: str) -> EntryPoint:
+def _point(name: str, kind: Kind) -> EntryPoint:
     points = [point for point in backend_points() if point.name == name]
     if not points:
-        raise _missing(name)
+        raise _missing(name, kind)
     _refuse_twins(name, points)
     return points[0]
 
@@ -220,7 +225,9 @@ def _described(point: EntryPoint, kind: Kind) -> Backend:
     for backend in backends:
         if backend.kind == kind:
             return backend
-    raise UnknownBackend(f"{point.name!r} is no {kind} but an {backends[0].kind}")
+    raise UnknownBackend(
+        f"{point.name!r} is no {kind} but an {backends[0].kind}; {kind}s are {', '.join(_names(kind))}"
+    )
 
 
 def _made(point: EntryPoint, backend: Backend, options: dict[str, Any]) -> Any:
@@ -247,13 +254,19 @@ def _refuse_twins(name: str, points: list[EntryPoint]) -> None:
         raise DuplicateBackend(f"backend {name!r} is brought by {names}; uninstall one of them")
 
 
-def _missing(name: str) -> BackendError:
+def _names(kind: Kind) -> list[str]:
+    """Backends of a kind, those that could be installed included."""
+    found = {each.name for each in installed() if each.backend is not None and each.backend.kind == kind}
+    return sorted(found | set(KNOWN if kind == "executor" else KNOWN_ENGINES))
+
+
+def _missing(name: str, kind: Kind) -> BackendError:
     if name in KNOWN:
         return BackendNotInstalled(f"backend {name!r} is not installed: {_pip('install', *installable(KNOWN[name]))}")
-    names = sorted({point.name for point in backend_points()} | set(KNOWN))
+    names = _names(kind)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(names)}"
-    return UnknownBackend(f"there is no backend {name!r}; {hint}")
+    return UnknownBackend(f"there is no {kind} {name!r}; {hint}")
 
 
 def _broken(point: EntryPoint, reason: str) -> BrokenPlugin:
@@ -283,13 +296,13 @@ def _refuse_faulty(point: EntryPoint, backend: object) -> None:
     raise IncompatiblePlugin(f"backend {point.name!r} of {name} {version} is {fault}; {remedy}")
 
 
-def _option_problem(backend: Backend, item: Any) -> str:
+def _option_problem(backend: Backend, item: Any, beside: Sequence[str]) -> str:
     name = ".".join(map(str, item["loc"]))
     if item["type"] != "extra_forbidden":
         return f"option {name!r}: {item['msg']}, not {item['input']!r}"
     if name in RunOptions.__dataclass_fields__:
         return f"{name!r} is no option of backends: it belongs into [run], and in Python into RunOptions"
-    return f"unknown option {name!r}; {allowed(name, list(backend.options.model_fields))}"
+    return f"unknown option {name!r}; {allowed(name, [*beside, *backend.options.model_fields])}"
 
 
 def _lacks(executor: Any) -> str:

@@ -18,6 +18,11 @@ StartMethod = Literal["spawn", "forkserver"]
 
 START_METHODS: Final[tuple[StartMethod, ...]] = ("spawn", "forkserver")
 
+_WHY_NO_FORK: Final = (
+    "a run has threads, whose locks a forked process may inherit locked and wait for without end; "
+    "forkserver starts workers as fast"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
@@ -80,6 +85,19 @@ class Launcher(Protocol):
         """Release everything. Close the children first: those that still run may be killed. Idempotent."""
 
 
+def known_start_method(start_method: object) -> StartMethod:
+    """The start method, if it is one.
+
+    Raises:
+        OptionsError: there is no such method, or it is `fork`; says why.
+    """
+    for known in START_METHODS:
+        if start_method == known:
+            return known
+    why = f": {_WHY_NO_FORK}" if start_method == "fork" else ""
+    raise OptionsError(f"start_method must be one of {', '.join(START_METHODS)}, not {start_method!r}{why}")
+
+
 def make_launcher(start_method: StartMethod) -> Launcher:
     """The launcher for a start method. Starts nothing yet.
 
@@ -88,12 +106,10 @@ def make_launcher(start_method: StartMethod) -> Launcher:
     """
     if os.name != "posix":
         raise OptionsError('worker processes need a POSIX system, such as Linux or macOS; use executor "threads" here')
-    if start_method == "spawn":
+    if known_start_method(start_method) == "spawn":
         from manyhands.processes.spawn import SpawnLauncher
 
         return SpawnLauncher()
-    if start_method == "forkserver":
-        from manyhands.processes.forkserver import ForkServerLauncher
+    from manyhands.processes.forkserver import ForkServerLauncher
 
-        return ForkServerLauncher()
-    raise OptionsError(f"start_method must be one of {', '.join(START_METHODS)}, not {start_method!r}")
+    return ForkServerLauncher()

@@ -214,5 +214,8 @@ def _check_picklable(name: str, value: Any) -> None:
         try:
             cloudpickle.dumps(part)
         except Exception as error:
-            what = type(part).__name__ if isinstance(part, BaseHook) else name
-            raise UnpicklableError(f"{what} cannot be sent to a worker process: {error}") from error
+            what, advice = name, ""
+            if isinstance(part, BaseHook):
+                what = f"{type(part).__name__} ({name.removesuffix('_hooks')}-validation hook)"
+                advice = "; make it in the hook's setup"
+            raise UnpicklableError(f"{what} cannot be sent to a worker process: {error}{advice}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyhands.engines.base import BaseEngine
-from manyhands.processes.launch import StartMethod
+from manyhands.processes.launch import StartMethod, known_start_method
 
 
 class MultiProcessEngine(BaseEngine):
@@ -14,10 +14,10 @@ class MultiProcessEngine(BaseEngine):
         start_method: `forkserver` forks workers from a fresh interpreter; `spawn` starts a fresh one for each.
 
     Raises:
-        OptionsError: `n_workers` is no number from 1.
+        OptionsError: `n_workers` is no number from 1, or there is no such `start_method`.
     """
 
     name: str = "multiprocessing"
 
     def __init__(self, n_workers: int | None = None, *, start_method: StartMethod = "forkserver") -> None:
-        super().__init__("multiprocessing", n_workers, start_method=start_method)
+        super().__init__("multiprocessing", n_workers, start_method=known_start_method(start_method))

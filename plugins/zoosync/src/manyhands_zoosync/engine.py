@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from manyhands.engines.base import BaseEngine
-from manyhands.processes.launch import StartMethod
+from manyhands.processes.launch import StartMethod, known_start_method
 
 
 class ZoosyncPoolEngine(BaseEngine):
@@ -16,7 +16,7 @@ class ZoosyncPoolEngine(BaseEngine):
         start_method: `forkserver` forks workers from a fresh interpreter; `spawn` starts a fresh one for each.
 
     Raises:
-        OptionsError: `n_workers` is no number from 1, or `stuck_timeout` none above 0.
+        OptionsError: `n_workers` is no number from 1, `stuck_timeout` none above 0, or there is no such `start_method`.
     """
 
     name: str = "zoosync"
@@ -28,4 +28,5 @@ class ZoosyncPoolEngine(BaseEngine):
         stuck_timeout: float | None = None,
         start_method: StartMethod = "forkserver",
     ) -> None:
+        start_method = known_start_method(start_method)
         super().__init__("zoosync", n_workers, stuck_timeout=stuck_timeout, start_method=start_method)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from manyhands.cpus import cpus
 from manyhands.errors import OptionsError, ProtocolError, RunAborted, WorkerInitError
 from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress
-from manyhands.processes.launch import START_METHODS, StartMethod
+from manyhands.processes.launch import StartMethod, known_start_method
 from manyhands_zoosync.chunkdesk import ChunkDesk, arena_bytes
 from manyhands_zoosync.chunkstaff import ChunkStaff
 from manyhands_zoosync.dispatcher import Dispatcher
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 0.05
 _RING_BYTES: Final = 2 << 20
 _SLOTS_PER_WORKER: Final = 32
-_WHY_NO_FORK: Final = (
-    "a run has threads, whose locks a forked process may inherit locked and wait for without end; "
-    "forkserver starts workers as fast"
-)
 
 
 class ZoosyncExecutor(BaseExecutor):
@@ -73,7 +69,7 @@ class ZoosyncExecutor(BaseExecutor):
             schema_model, chunksize=chunksize, use_batch_validation=use_batch_validation, compression=compression
         )
         self.max_workers: int = _count("max_workers", max_workers) or cpus()
-        self.start_method: StartMethod = _known(start_method)
+        self.start_method: StartMethod = known_start_method(start_method)
 
     def start(self, context: WorkerContext) -> None:
         """Start the workers, and wait until one is ready.
@@ -173,10 +169,3 @@ def _count(name: str, value: int | None) -> int | None:
     if value is not None and (not isinstance(value, int) or value < 1):
         raise OptionsError(f"{name} must be None or a number from 1, not {value!r}")
     return value
-
-
-def _known(start_method: Any) -> Any:
-    if start_method in START_METHODS:
-        return start_method
-    why = f": {_WHY_NO_FORK}" if start_method == "fork" else ""
-    raise OptionsError(f"start_method must be one of {', '.join(START_METHODS)}, not {start_method!r}{why}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any, Final
 
-from manyhands.errors import CallError
+from manyhands.errors import CallError, UsageError
 from manyhands.worker import pickles
 from manyhands_zoosync import payload
 from manyhands_zoosync.desk import Desk
@@ -52,6 +52,7 @@ class Feeder:
         """Several calls, which are in when it returns.
 
         Raises:
+            UsageError: one is no sequence.
             ManyhandsError: as `add` and `flush`; those before the one at fault are in.
         """
         if not calls:
@@ -72,7 +73,7 @@ class Feeder:
     def _add_each(self, fn_id: int, calls: Sequence[Sequence[Any]]) -> None:
         try:
             for args in calls:
-                self.add(fn_id, args, {})
+                self.add(fn_id, _sequence(args), {})
         finally:
             self.flush()
 
@@ -131,6 +132,15 @@ class Feeder:
                 raise QueueFull(f"no room for a task came free within {self._timeout:g} seconds")
             self._desk.pause(end, for_room=for_slot)
         return found
+
+
+def _sequence(args: Any) -> list[Any]:
+    if not isinstance(args, Iterable):
+        raise UsageError(
+            "each item of enqueue_many must be the sequence of a call's arguments, such as (x,) for one, "
+            f"not {type(args).__name__}"
+        )
+    return list(args)
 
 
 def _dump_arguments(args: list[Any], kwargs: dict[str, Any]) -> tuple[int, bytes]:

@@ -16,9 +16,14 @@ from manyhands_zoosync.results import TaskResult
 
 
 class Shelf:
-    """In memory, until somebody takes them."""
+    """In memory, until somebody takes them.
+
+    Attributes:
+        notes: lines for the person, once it is closed.
+    """
 
     def __init__(self) -> None:
+        self.notes: list[str] = []
         self._results: deque[TaskResult] = deque()
 
     def keep(self, results: list[TaskResult]) -> None:
@@ -69,6 +74,8 @@ class ResultFile(Shelf):
         """
         if not complete:
             self._file.discard()
+            if self._file.partial.exists():  # something was written
+                self.notes = [f"the file of results is not complete: what was written is in {self._file.partial}"]
             return
         self._file.finish()
         self._file.publish()

@@ -56,12 +56,12 @@ class Run:
             seconds, desk.submitted, desk.succeeded, desk.failed, desk.lost, self._staff.replaced, desk.statuses()
         )
 
-    def finish(self) -> Statistics:
+    def finish(self) -> None:
         """End the workers and release everything."""
         is_done = not self.desk.outstanding
         self.desk.tell(Signal.TERMINATE if is_done else Signal.ABORT)
-        self._staff.finish(_END_SECONDS if is_done else _ABORT_SECONDS)
-        statistics = self.statistics()
-        self.desk.close()
-        self._job.close()
-        return statistics
+        try:
+            self._staff.finish(_END_SECONDS if is_done else _ABORT_SECONDS)
+        finally:
+            self.desk.close()
+            self._job.close()

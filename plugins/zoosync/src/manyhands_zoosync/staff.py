@@ -52,13 +52,22 @@ class Staff(BaseStaff):
     def finish(self, grace: float) -> None:
         """Wait for the workers to end, which they have been told, and release everything.
 
+        ^C meanwhile kills them at once.
+
         Args:
             grace: seconds after which those that have not ended are killed.
         """
         self._end_time = time.monotonic() + grace
         os.write(self._rope, b"!")
-        self._thread.join()
-        self._release()
+        try:
+            self._thread.join()
+        except BaseException:
+            self._end_time = time.monotonic()
+            self._thread.join()
+            raise
+        finally:
+            if not self._thread.is_alive():  # it is, if they cannot wait at all
+                self._release()
 
     def pids(self) -> list[int]:
         """The workers that there are now."""

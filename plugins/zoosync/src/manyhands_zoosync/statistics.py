@@ -43,13 +43,14 @@ class Statistics:
         pace = f"{self.submitted} tasks in {self.seconds:.2f} s ({self.tasks_per_second:.0f}/s)"
         lines = [f"{pace}: {self.succeeded} succeeded, {self.failed} failed, {not_run} not run"]
         if self.lost or self.replaced:
-            lines.append(f"{self.lost} killed their workers; {self.replaced} workers replaced")
+            workers = "worker" if self.replaced == 1 else "workers"
+            lines.append(f"{self.lost} killed their workers; {self.replaced} {workers} replaced")
         lines += [_line(number, worker) for number, worker in enumerate(self.workers)]
         return "\n".join(lines)
 
 
 def _line(number: int, worker: WorkerStatus) -> str:
     return (
-        f"worker {number:3d}  pid {worker.pid:7d}  {worker.success_count:10d} succeeded  "
+        f"worker {number:3d}  pid {worker.pid or '-':>7}  {worker.success_count:10d} succeeded  "
         f"{worker.error_count:8d} failed  {worker.ram_bytes / _MB:8.1f} MB"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -50,7 +50,7 @@ class WorkerStatus:
         position: what it is at: a record's place in the input, a task's id.
         end: where `position` will be when all is done; 0: nobody knows.
         heartbeat: when it said that, in nanoseconds of `time.monotonic_ns`.
-        pid: its process id.
+        pid: its process id; None: it has not begun.
         started: when it began, on the clock of `heartbeat`.
     """
 
@@ -62,7 +62,7 @@ class WorkerStatus:
     position: int = 0
     end: int = 0
     heartbeat: int = 0
-    pid: int = 0
+    pid: int | None = None
     started: int = 0
 
     @property
@@ -142,8 +142,8 @@ class StatusReader:
 
 
 def _status(fields: bytes) -> WorkerStatus:
-    state, *numbers = _FIELDS.unpack(fields)
-    return WorkerStatus(WorkerState(state), *numbers)
+    status = WorkerStatus(*_FIELDS.unpack(fields))
+    return replace(status, state=WorkerState(status.state), pid=status.pid or None)
 
 
 def ram_bytes() -> int:

@@ -35,7 +35,7 @@ class Statuses:
 
     def _of(self, worker: int) -> WorkerStatus:
         now, earlier = self._readers[worker].read(), self._earlier[worker]
-        if not now.pid:  # the next has not begun
+        if now.pid is None:  # the next has not begun
             return earlier
         return replace(
             now,

@@ -202,20 +202,30 @@ class Supervisor:
 
         Args:
             feed: puts tasks in; None: they are all in.
-            show: show the workers while they work, if stderr is a terminal, and print the statistics.
+            show: show the workers while they work, if stderr is a terminal, and print the statistics, and where results
+                are of which the file is not complete, however it ends.
 
         Raises:
             ManyhandsError: there are no workers any more, or the file could not be written.
         """
-        with shown(lambda: self.statistics) if show else nullcontext(), self:
-            if feed is not None:
-                feed()
-            while self._wait_for_some():
-                pass
-        self._raise_error()
+        try:
+            with shown(lambda: self.statistics) if show else nullcontext(), self:
+                if feed is not None:
+                    feed()
+                while self._wait_for_some():
+                    pass
+            self._raise_error()
+        except BaseException:
+            if show:
+                with suppress(OSError):  # what went wrong before is what counts
+                    self._sum_up()
+            raise
         if show:
-            print(self._statistics)  # noqa: T201  # what it is asked for
+            self._sum_up()
         return self._statistics
+
+    def _sum_up(self) -> None:
+        print(self._statistics, *self._shelf.notes, sep="\n")  # noqa: T201  # what it is asked for
 
     def close(self) -> None:
         """End the workers, after what they run if they do not take long, and release everything. Idempotent.
@@ -229,23 +239,33 @@ class Supervisor:
         if self._closed:
             return
         self._closed = True
-        if self._run is not None:
-            if self._run.desk.outstanding:  # whoever waits for room or results must not go on
-                self._run.desk.give_up(RunAborted("the supervisor was closed before all tasks were done"))
-            with self._feeding:
-                self._statistics = self._run.finish()
-                self._error, self._run = self._run.desk.error, None
-            complete = complete and self._error is None
-        self._shelf.close(complete=complete)
+        try:
+            if self._run is not None:
+                self._finish(self._run)
+        except BaseException:
+            self._shelf.close(complete=False)
+            raise
+        self._shelf.close(complete=complete and self._error is None)
+
+    def _finish(self, run: Run) -> None:
+        if run.desk.outstanding:  # whoever waits for room or results must not go on
+            run.desk.give_up(RunAborted("the supervisor was closed before all tasks were done"))
+        with self._feeding:
+            try:
+                run.finish()
+            finally:  # also after a second ^C
+                self._statistics, self._error, self._run = run.statistics(), run.desk.error, None
 
     @property
     def statistics(self) -> Statistics:
         """The numbers so far."""
-        return self._statistics if self._run is None else self._run.statistics()
+        run = self._run  # once: another thread may close it
+        return self._statistics if run is None else run.statistics()
 
     def status(self) -> list[WorkerStatus]:
         """What each worker says now. Costs microseconds and none of the workers' time."""
-        return list(self._statistics.workers) if self._run is None else self._run.desk.statuses()
+        run = self._run  # as above
+        return list(self._statistics.workers) if run is None else run.desk.statuses()
 
     def __enter__(self) -> Self:
         return self
