@@ -262,9 +262,11 @@ def test_json_is_an_object_a_line_and_the_last_is_the_report(tmp_path: Path) -> 
         (SLOW_CHUNKS.format("sync"), r"\d+/manyhands-driver|\d+/", 1),
         (SLOW_CHUNKS.format("threads") + "max_workers = 2\n", r"\d+/threads-\d", 2),
         (SLOW_CHUNKS.format("multiprocessing") + "max_workers = 2\n", r"\d+/MainThread", 2),
+        (SLOW_CHUNKS.format("zoosync") + "max_workers = 2\n", r"\d+/MainThread", 2),
         ("[executor]\nchunksize = 40\n[engine]\nname = 'multiprocessing'\nworkers = 2\n", r"pipe \d", 2),
+        ("[executor]\nchunksize = 40\n[engine]\nname = 'zoosync'\nworkers = 2\n", r"pipe \d", 2),
     ],
-    ids=["sync", "threads", "multiprocessing", "engine"],
+    ids=["sync", "threads", "multiprocessing", "zoosync", "engine", "engine zoosync"],
 )
 def test_counts_of_every_backend_move_within_a_chunk(tmp_path: Path, tables: str, name: str, workers: int) -> None:
     slow_job(tmp_path, tables)
