@@ -221,7 +221,7 @@ def test_a_hook_may_return_none() -> None:
 def test_lambdas_and_local_hooks_travel_and_what_cannot_is_named_beforehand() -> None:
     context = WorkerContext(pre_hooks=[Does(lambda given, store: [])])
     assert len(WorkerContext.loads(context.dumps()).pre_hooks) == 1
-    with pytest.raises(UnpicklableError, match="Does cannot be sent"):
+    with pytest.raises(UnpicklableError, match=r"Does \(pre-validation hook\) cannot be sent"):
         WorkerContext(pre_hooks=[Does(threading.Lock())]).dumps()  # type: ignore[arg-type]
 
 

@@ -100,6 +100,7 @@ class Supervisor:
         self._orders: deque[Callable[[], None]] = deque()
         self._unreceived: Counter[Future[ChunkResult]] = Counter()
         self._hungry = False
+        self._has_starting = False
         self._chunk_seconds: float | None = None
         self._ending = False
         self._idle_since: float | None = None
@@ -228,6 +229,7 @@ class Supervisor:
     def _turn(self) -> None:
         while self._orders:
             self._orders.popleft()()
+        self._has_starting = any(hand.state is State.STARTING for hand in self._crew.hands.values())
         self._hand_out()
         if self._ending:
             self._press()
@@ -254,7 +256,8 @@ class Supervisor:
     def _room(self, hand: Hand) -> int:
         if hand.state is not State.READY or hand.evicted is not None:
             return 0
-        room = 1 + self.ahead - len(hand.held)
+        ahead = 0 if self._has_starting else self.ahead  # one that starts will have nothing to do
+        room = 1 + ahead - len(hand.held)
         return room if self._max_chunks is None else min(room, self._max_chunks - hand.taken)
 
     def _hand_out(self) -> None:

@@ -75,7 +75,7 @@ class ResultFile(Shelf):
         if not complete:
             self._file.discard()
             if self._file.partial.exists():  # something was written
-                self.notes = [f"the file of results is not complete: what was written is in {self._file.partial}"]
+                self.notes.append(f"the file of results is not complete: what was written is in {self._file.partial}")
             return
         self._file.finish()
         self._file.publish()

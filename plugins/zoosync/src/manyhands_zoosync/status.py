@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
@@ -142,8 +142,9 @@ class StatusReader:
 
 
 def _status(fields: bytes) -> WorkerStatus:
-    status = WorkerStatus(*_FIELDS.unpack(fields))
-    return replace(status, state=WorkerState(status.state), pid=status.pid or None)
+    state, total, succeeded, failed, ram, position, end, heartbeat, pid, started = _FIELDS.unpack(fields)
+    counts = (total, succeeded, failed)
+    return WorkerStatus(WorkerState(state), *counts, ram, position, end, heartbeat, pid or None, started)
 
 
 def ram_bytes() -> int:
