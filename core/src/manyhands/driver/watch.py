@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _LONGEST_LOOK_SECONDS: Final = 0.05
 _LOOKS: Final = 20
 _TIMED: Final = ("pre", "validate", "post", "call")
+_INSTEAD_ON_ENGINE: Final = (
+    "a worker of an engine runs its pipe by {!r}: use stuck_timeout, which engine zoosync has, or leave the engine out "
+    "and name such an executor"
+)
 
 
 def check_limits(executor: Executor, options: RunOptions, *, on_engine: bool = False) -> None:
@@ -36,15 +40,10 @@ def check_limits(executor: Executor, options: RunOptions, *, on_engine: bool = F
     """
     name = getattr(executor, "name", type(executor).__name__)
     if options.timed and executor.capabilities.inline:
-        instead = f"leave them out for {name!r}"
-        if on_engine:
-            instead = (
-                f"a worker of an engine runs its pipe by {name!r}: use stuck_timeout, which engine zoosync has, or "
-            )
-            instead += "leave the engine out and name such an executor"
+        instead = _INSTEAD_ON_ENGINE if on_engine else "leave them out for {!r}"
         raise OptionsError(
             "record_timeout and chunk_timeout need a backend that runs records in other threads or processes, "
-            f"for example threads or multiprocessing; {instead}"
+            f"for example threads or multiprocessing; {instead.format(name)}"
         )
     if options.record_timeout is not None and not executor.capabilities.reports_progress:
         raise OptionsError(

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic_core import PydanticSerializationError, ValidationError
 
-from manyhands.errors import EncodeError, RecordError
+from manyhands.errors import EncodeError, ManyhandsError, RecordError, WorkerInitError
 from manyhands.records import ErrorDetail
 
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]+")
@@ -41,3 +41,14 @@ def words(error: BaseException) -> str:
         return str(error) or type(error).__name__
     except Exception:  # noqa: BLE001  # the person's own __str__
         return type(error).__name__
+
+
+def as_init_error(error: Exception) -> ManyhandsError:
+    """Why a worker cannot start, in words of ours.
+
+    Args:
+        error: what loading the job raised.
+    """
+    if isinstance(error, ManyhandsError):
+        return error
+    return WorkerInitError(f"a worker process cannot load the job: {type(error).__name__}: {words(error)}")

@@ -81,6 +81,24 @@ def load_error(data: bytes, text: str) -> BaseException:
         return _caused(CallError(message), text)
 
 
+def dump_failure(error: BaseException) -> bytes:
+    """An exception of a worker for its supervisor, alone; a `RuntimeError` in place of one that would not arrive."""
+    try:
+        data = dumps(error)
+        loads(data)
+    except Exception:  # noqa: BLE001  # its own code may raise anything
+        data = dumps(RuntimeError(f"{type(error).__name__}: {words(error)}"))
+    return data
+
+
+def load_failure(data: bytes) -> Any:
+    """The exception again, in the supervisor, or what kept it from being read."""
+    try:
+        return loads(data)
+    except Exception as error:  # noqa: BLE001  # its own code may raise anything, its module may be missing
+        return RuntimeError(f"an exception of a worker cannot be unpickled: {type(error).__name__}: {words(error)}")
+
+
 def _caused(error: BaseException, text: str) -> BaseException:
     # Not by assignment: its class may refuse attributes.
     BaseException.__cause__.__set__(error, RemoteTraceback(text))  # type: ignore[union-attr]

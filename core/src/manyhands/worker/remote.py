@@ -13,11 +13,11 @@ from collections.abc import Callable, MutableSequence
 from types import SimpleNamespace
 from typing import Final
 
-from manyhands.errors import ManyhandsError, ProtocolError, WorkerInitError
+from manyhands.errors import ManyhandsError, ProtocolError
 from manyhands.processes.signals import do_nothing
 from manyhands.worker.cell import ProgressCell
 from manyhands.worker.context import WorkerContext
-from manyhands.worker.failures import words
+from manyhands.worker.failures import as_init_error
 from manyhands.worker.pipeline import process_chunk_on_worker
 from manyhands.worker.transport import dump_result, load_chunk
 
@@ -98,9 +98,7 @@ def _loaded(job: bytes) -> WorkerContext:
     except ManyhandsError:
         raise
     except Exception as error:
-        raise WorkerInitError(
-            f"a worker process cannot load the job: {type(error).__name__}: {words(error)}"
-        ) from error
+        raise as_init_error(error) from error
 
 
 _here: Final = threading.local()

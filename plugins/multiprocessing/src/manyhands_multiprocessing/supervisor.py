@@ -29,11 +29,12 @@ from manyhands.chunks import Chunk, ChunkResult
 from manyhands.errors import ExecutorBroken, WorkerLost
 from manyhands.executor import Progress
 from manyhands.processes.launch import make_launcher
+from manyhands.worker.pickles import load_failure
 from manyhands.worker.transport import load_result
 from manyhands_multiprocessing.board import Board
 from manyhands_multiprocessing.crew import Crew
 from manyhands_multiprocessing.hand import Hand, State, Task, Workshop
-from manyhands_multiprocessing.worker import Kind, load_error
+from manyhands_multiprocessing.worker import Kind
 
 if TYPE_CHECKING:
     from manyhands.processes.launch import StartMethod
@@ -289,9 +290,9 @@ class Supervisor:
         elif message.kind == Kind.RESULT:
             self._take_result(message, self._settle(hand))
         elif message.kind == Kind.FAILED:
-            self._settle(hand).set_exception(load_error(message.header))
+            self._settle(hand).set_exception(load_failure(message.header))
         elif message.header:
-            self._crew.take_error(hand, load_error(message.header))
+            self._crew.take_error(hand, load_failure(message.header))
         else:
             hand.be_ended()
         if self._max_chunks is not None and hand.taken >= self._max_chunks and not hand.held:

@@ -7,16 +7,16 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import cloudpickle
 import msgpack
 
-from manyhands.errors import ManyhandsError, TeardownError, WorkerInitError
+from manyhands.errors import TeardownError
 from manyhands.processes.messages import Message, Unframer, frame, write_all
+from manyhands.worker import pickles
 from manyhands.worker.cell import ProgressCell
 from manyhands.worker.context import WorkerContext
-from manyhands.worker.failures import words
+from manyhands.worker.failures import as_init_error
 from manyhands.worker.pipeline import process_chunk_on_worker
 from manyhands.worker.transport import dump_result, load_chunk
 from manyhands.worker.tuning import tune_process
@@ -82,7 +82,7 @@ class _Worker:
         try:
             context = self._set_up()
         except Exception as error:  # noqa: BLE001  # whatever the job's code raises keeps this worker from starting
-            self._send(Kind.ENDED, _dump_error(_as_init_error(error)))
+            self._send(Kind.ENDED, pickles.dump_failure(as_init_error(error)))
             return
         self._send(Kind.READY)
         for message in messages:
@@ -109,7 +109,7 @@ class _Worker:
             result = process_chunk_on_worker(chunk, context)
             header, parts = dump_result(result, chunk, context)
         except Exception as error:  # noqa: BLE001  # the driver decides what a failed chunk means
-            self._send(Kind.FAILED, _dump_error(error))
+            self._send(Kind.FAILED, pickles.dump_failure(error))
         else:
             self._send(Kind.RESULT, header, *parts)
 
@@ -117,7 +117,7 @@ class _Worker:
         try:
             context.teardown()
         except TeardownError as error:
-            self._send(Kind.ENDED, _dump_error(error))
+            self._send(Kind.ENDED, pickles.dump_failure(error))
         else:
             self._send(Kind.ENDED)
 
@@ -127,27 +127,3 @@ class _Worker:
             sys.stderr.flush()
             os._exit(1)
         write_all(self._outbox, frame(kind, header, first, second))
-
-
-def _as_init_error(error: Exception) -> ManyhandsError:
-    if isinstance(error, ManyhandsError):
-        return error
-    return WorkerInitError(f"a worker process cannot load the job: {type(error).__name__}: {words(error)}")
-
-
-def _dump_error(error: Exception) -> bytes:
-    """The exception for the supervisor, which trusts its own worker."""
-    try:
-        dumped: bytes = cloudpickle.dumps(error)
-        cloudpickle.loads(dumped)
-    except Exception:  # noqa: BLE001  # its own code may raise anything
-        dumped = cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {words(error)}"))
-    return dumped
-
-
-def load_error(data: bytes) -> Any:
-    """The exception again, in the supervisor, or what kept it from being read."""
-    try:
-        return cloudpickle.loads(data)
-    except Exception as error:  # noqa: BLE001  # its own code may raise anything, its module may be missing
-        return RuntimeError(f"an exception of a worker cannot be unpickled: {type(error).__name__}: {words(error)}")

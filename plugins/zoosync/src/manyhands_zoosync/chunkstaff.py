@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final
 from manyhands.errors import ExecutorBroken, ManyhandsError, TeardownError, WorkerInitError, WorkerLost
 from manyhands.executor import Progress
 from manyhands.processes.launch import Child, Exit, StartMethod
+from manyhands.worker.pickles import load_failure
 from manyhands_zoosync.basestaff import BaseStaff
 from manyhands_zoosync.chunkdesk import ChunkDesk
-from manyhands_zoosync.chunkworker import MAIN, Kind, load_error
+from manyhands_zoosync.chunkworker import MAIN, Kind
 from manyhands_zoosync.dispatcher import Dispatcher, Settled
 from manyhands_zoosync.segment import Segment
 from manyhands_zoosync.slots import SLOT
@@ -206,7 +207,7 @@ class ChunkStaff(BaseStaff):
             self.started.set()
         else:
             if message.header:
-                self._take_error(life, load_error(message.header))
+                self._take_error(life, load_failure(message.header))
             life.state, life.ended_since = State.ENDED, monotonic()
 
     def _take_error(self, life: Life, error: ManyhandsError) -> None:

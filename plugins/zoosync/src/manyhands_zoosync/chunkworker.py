@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import IntEnum
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from manyhands.chunks import ChunkKind
-from manyhands.errors import ManyhandsError, TeardownError, WorkerInitError
+from manyhands.errors import TeardownError
 from manyhands.processes.messages import Buffer, frame
 from manyhands.worker import pickles
 from manyhands.worker.cell import ProgressCell
 from manyhands.worker.context import WorkerContext
-from manyhands.worker.failures import words
+from manyhands.worker.failures import as_init_error
 from manyhands.worker.pipeline import process_chunk_on_worker
 from manyhands.worker.transport import dump_result, load_chunk
 from manyhands.worker.tuning import tune_process
@@ -66,7 +66,7 @@ class _Worker(BaseWorker):
         try:
             self._set_up()
         except Exception as error:  # noqa: BLE001  # whatever the job's code raises keeps this worker from starting
-            self._send(Kind.ENDED, _dump_error(_as_init_error(error)))
+            self._send(Kind.ENDED, pickles.dump_failure(as_init_error(error)))
         else:
             self._send(Kind.READY)
             self._publish()
@@ -95,7 +95,7 @@ class _Worker(BaseWorker):
             result = process_chunk_on_worker(chunk, self._context)
             header, parts = dump_result(result, chunk, self._context)
         except Exception as error:  # noqa: BLE001  # the driver decides what a failed chunk means
-            self._send(Kind.FAILED, name + _dump_error(error))
+            self._send(Kind.FAILED, name + pickles.dump_failure(error))
         else:
             self._send(Kind.RESULT, name + header, *parts)
 
@@ -111,7 +111,7 @@ class _Worker(BaseWorker):
         try:
             self._context.teardown()
         except TeardownError as error:
-            self._send(Kind.ENDED, _dump_error(error))
+            self._send(Kind.ENDED, pickles.dump_failure(error))
         else:
             self._send(Kind.ENDED)
 
@@ -121,27 +121,3 @@ class _Worker(BaseWorker):
             end_fork("hook")
         for buffer in frame(kind, header, first, second):
             self._write(buffer)
-
-
-def _as_init_error(error: Exception) -> ManyhandsError:
-    if isinstance(error, ManyhandsError):
-        return error
-    return WorkerInitError(f"a worker process cannot load the job: {type(error).__name__}: {words(error)}")
-
-
-def _dump_error(error: Exception) -> bytes:
-    """The exception for the supervisor, which trusts its own worker."""
-    try:
-        dumped = pickles.dumps(error)
-        pickles.loads(dumped)
-    except Exception:  # noqa: BLE001  # its own code may raise anything
-        dumped = pickles.dumps(RuntimeError(f"{type(error).__name__}: {words(error)}"))
-    return dumped
-
-
-def load_error(data: bytes) -> Any:
-    """The exception again, in the supervisor, or what kept it from being read."""
-    try:
-        return pickles.loads(data)
-    except Exception as error:  # noqa: BLE001  # its own code may raise anything, its module may be missing
-        return RuntimeError(f"an exception of a worker cannot be unpickled: {type(error).__name__}: {words(error)}")

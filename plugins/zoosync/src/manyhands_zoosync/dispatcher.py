@@ -21,9 +21,10 @@ from manyhands.errors import WorkerLost
 from manyhands.executor import Progress
 from manyhands.processes.messages import Message
 from manyhands.worker.cell import read_progress
+from manyhands.worker.pickles import load_failure
 from manyhands.worker.transport import load_result
 from manyhands_zoosync.chunkdesk import ChunkDesk
-from manyhands_zoosync.chunkworker import ID_BYTES, Kind, load_error
+from manyhands_zoosync.chunkworker import ID_BYTES, Kind
 from manyhands_zoosync.errors import PayloadTooLarge
 from manyhands_zoosync.slots import IDS
 
@@ -139,7 +140,7 @@ class Dispatcher:
             return
         header = message.header[ID_BYTES:]
         if message.kind == Kind.FAILED:
-            future.set_exception(load_error(header))
+            future.set_exception(load_failure(header))
             return
         try:
             result = load_result(header, message.parts)
