@@ -141,6 +141,21 @@ class Executor(Protocol):
         """
 
 
+def checked_count(name: str, value: int | None) -> int | None:
+    """An option that says how many.
+
+    Args:
+        name: of the option.
+        value: of it; None where it was left out.
+
+    Raises:
+        OptionsError: it is neither None nor a number from 1.
+    """
+    if value is not None and (type(value) is not int or value < 1):  # True is no count
+        raise OptionsError(f"{name} must be None or a number from 1, not {value!r}")
+    return value
+
+
 class BaseExecutor(ABC):
     """Defaults for whoever writes an executor: implement `start`, `submit` and `shutdown`.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from manyhands.doors.futures import FuturesExecutor, as_futures_executor
 from manyhands.engines.run import EngineRun
 from manyhands.errors import OptionsError, RunError, UsageError
+from manyhands.executor import checked_count
 from manyhands.plugins.registry import find
 from manyhands.report import FlowReport
 
@@ -36,12 +37,10 @@ class BaseEngine:
     def __init__(
         self, executor: str, n_workers: int | None = None, *, stuck_timeout: float | None = None, **options: Any
     ) -> None:
-        if n_workers is not None and (not isinstance(n_workers, int) or n_workers < 1):
-            raise OptionsError(f"n_workers must be None or a number from 1, not {n_workers!r}")
         if stuck_timeout is not None and not (isinstance(stuck_timeout, int | float) and stuck_timeout > 0):
             raise OptionsError(f"stuck_timeout must be None or seconds above 0, not {stuck_timeout!r}")
         self._executor = executor
-        self._workers = n_workers
+        self._workers = checked_count("n_workers", n_workers)
         self._stuck_timeout = stuck_timeout
         self._options = options
         self._run: EngineRun | None = None

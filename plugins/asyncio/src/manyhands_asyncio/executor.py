@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.crew import Crew
 from manyhands.errors import OptionsError, ProtocolError
-from manyhands.executor import BaseExecutor, Capabilities, Progress
+from manyhands.executor import BaseExecutor, Capabilities, Progress, checked_count
 from manyhands_asyncio.awaiter import LoopAwaiter
 from manyhands_asyncio.desks import Desks
 from manyhands_asyncio.host import LoopHost
@@ -60,11 +60,11 @@ class AsyncIOExecutor(BaseExecutor):
         super().__init__(schema_model, chunksize=chunksize, use_batch_validation=use_batch_validation)
         if type(concurrency) is not int or concurrency < 1:
             raise OptionsError(f"concurrency must be a number from 1, not {concurrency!r}")
-        if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
-            raise OptionsError(f"max_workers must be None or a number from 1, not {max_workers!r}")
         _check_loop(loop)
         self.concurrency: int = concurrency
-        self.max_workers: int = max_workers or min(_MOST_WORKERS, (os.cpu_count() or 1) + 4)
+        self.max_workers: int = checked_count("max_workers", max_workers) or min(
+            _MOST_WORKERS, (os.cpu_count() or 1) + 4
+        )
         self.loop: asyncio.AbstractEventLoop | None = loop
         self._host: LoopHost | None = None
         self._keeper: Keeper | None = None

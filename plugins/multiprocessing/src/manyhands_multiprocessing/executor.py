@@ -6,8 +6,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.cpus import cpus
-from manyhands.errors import OptionsError, ProtocolError, RunAborted, WorkerInitError
-from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress
+from manyhands.errors import ProtocolError, RunAborted, WorkerInitError
+from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress, checked_count
 from manyhands.processes.launch import StartMethod, known_start_method
 from manyhands_multiprocessing.plugin import CAPABILITIES
 from manyhands_multiprocessing.supervisor import Staffing, Supervisor
@@ -58,8 +58,8 @@ class MultiProcessingExecutor(BaseExecutor):
         super().__init__(
             schema_model, chunksize=chunksize, use_batch_validation=use_batch_validation, compression=compression
         )
-        self.max_workers: int = _count("max_workers", max_workers) or cpus()
-        self.max_chunks_per_worker: int | None = _count("max_chunks_per_worker", max_chunks_per_worker)
+        self.max_workers: int = checked_count("max_workers", max_workers) or cpus()
+        self.max_chunks_per_worker: int | None = checked_count("max_chunks_per_worker", max_chunks_per_worker)
         self.start_method: StartMethod = known_start_method(start_method)
 
     def start(self, context: WorkerContext) -> None:
@@ -122,9 +122,3 @@ class MultiProcessingExecutor(BaseExecutor):
         if self._supervisor is None:
             raise ProtocolError("this executor is used before start() or after shutdown()")
         return self._supervisor
-
-
-def _count(name: str, value: int | None) -> int | None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise OptionsError(f"{name} must be None or a number from 1, not {value!r}")
-    return value

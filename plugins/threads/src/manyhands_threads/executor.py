@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.crew import Crew
-from manyhands.errors import OptionsError, ProtocolError
-from manyhands.executor import BaseExecutor, Capabilities, Progress
+from manyhands.errors import ProtocolError
+from manyhands.executor import BaseExecutor, Capabilities, Progress, checked_count
 
 if TYPE_CHECKING:
     from manyhands.chunks import Chunk, ChunkResult
@@ -47,9 +47,7 @@ class ThreadExecutor(BaseExecutor):
         use_batch_validation: bool = False,
     ) -> None:
         super().__init__(schema_model, chunksize=chunksize, use_batch_validation=use_batch_validation)
-        if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
-            raise OptionsError(f"max_workers must be None or a number from 1, not {max_workers!r}")
-        self.max_workers: int = max_workers or _THREADS_PER_CPU * (os.cpu_count() or 1)
+        self.max_workers: int = checked_count("max_workers", max_workers) or _THREADS_PER_CPU * (os.cpu_count() or 1)
         self._crew: Crew | None = None
 
     def chunksize_for(self, context: WorkerContext) -> int | None:

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.cpus import cpus
-from manyhands.errors import OptionsError, ProtocolError, RunAborted, WorkerInitError
-from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress
+from manyhands.errors import ProtocolError, RunAborted, WorkerInitError
+from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress, checked_count
 from manyhands.processes.launch import StartMethod, known_start_method
 from manyhands_zoosync.chunkdesk import ChunkDesk, arena_bytes
 from manyhands_zoosync.chunkstaff import ChunkStaff
@@ -68,7 +68,7 @@ class ZoosyncExecutor(BaseExecutor):
         super().__init__(
             schema_model, chunksize=chunksize, use_batch_validation=use_batch_validation, compression=compression
         )
-        self.max_workers: int = _count("max_workers", max_workers) or cpus()
+        self.max_workers: int = checked_count("max_workers", max_workers) or cpus()
         self.start_method: StartMethod = known_start_method(start_method)
 
     def start(self, context: WorkerContext) -> None:
@@ -163,9 +163,3 @@ class _Crew:
             )
             self.staff.start()
             opened.pop_all()
-
-
-def _count(name: str, value: int | None) -> int | None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise OptionsError(f"{name} must be None or a number from 1, not {value!r}")
-    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from manyhands.cpus import cpus
 from manyhands.errors import ManyhandsError, OptionsError, RunAborted, UsageError
 from manyhands.processes.launch import StartMethod, make_launcher
 from manyhands.worker.surroundings import Surroundings
@@ -70,7 +70,7 @@ class Supervisor:
         start_method: StartMethod = "forkserver",
         results_file: str | Path | None = None,
     ) -> None:
-        workers = _cpus() if workers is None else workers
+        workers = cpus() if workers is None else workers
         _check("workers", workers, 1)
         _check("num_slots", num_slots, 1)
         _check("batch_size", batch_size, 1, MOST_AT_ONCE)
@@ -310,9 +310,3 @@ def _check(name: str, value: int, least: int, most: int | None = None) -> None:
     if value < least or (most is not None and value > most):
         bounds = f"at least {least}" if most is None else f"between {least} and {most}"
         raise OptionsError(f"{name} must be {bounds}, not {value}")
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
