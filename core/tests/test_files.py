@@ -539,3 +539,69 @@ def test_what_is_not_durable_is_not_waited_for(tmp_path: Path, monkeypatch: pyte
         file.finish()
         file.publish()
         assert len(waited) == durable
+
+
+@needs_locks
+def test_a_part_that_is_followed_while_it_is_written_is_copied_once(tmp_path: Path) -> None:
+    whole, part = OutputFile(tmp_path / "out.jsonl"), OutputFile(tmp_path / "part")
+    whole.write(b"1\n")
+    whole.follow(tmp_path / "not yet begun")
+    for data in (b"2\n", b"x" * (9 << 20), b"3"):  # the second is so much that it is synced
+        part.write(data)
+        part._raw.flush()
+        whole.follow(tmp_path / "part")
+    part.write(b"\n")
+    part.finish()
+    part.publish()
+    whole.append(tmp_path / "part")
+    whole.write(b"4\n")
+    whole.finish()
+    whole.publish()
+    assert (tmp_path / "out.jsonl").read_bytes() == b"1\n2\n" + b"x" * (9 << 20) + b"3\n4\n"
+
+
+@needs_locks
+def test_what_was_copied_of_a_part_whose_writer_died_is_taken_back(tmp_path: Path) -> None:
+    whole, dead = OutputFile(tmp_path / "out.jsonl"), OutputFile(tmp_path / "part")
+    whole.write(b"1\n")
+    dead.write(b"of the dead")
+    dead._raw.flush()
+    whole.follow(tmp_path / "part")
+    (tmp_path / "part.partial").unlink()
+    again = OutputFile(tmp_path / "part")
+    again.write(b"2\n")
+    again.finish()
+    again.publish()
+    dead.discard()
+    whole.append(tmp_path / "part")
+    whole.finish()
+    whole.publish()
+    assert (tmp_path / "out.jsonl").read_bytes() == b"1\n2\n"
+
+
+@needs_locks
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_what_was_copied_of_a_part_that_is_never_complete_is_taken_back(tmp_path: Path, goes_on: bool) -> None:
+    whole, part = OutputFile(tmp_path / "out.jsonl"), OutputFile(tmp_path / "part")
+    whole.write(b"1\n")
+    part.write(b"2")
+    part._raw.flush()
+    whole.follow(tmp_path / "part")
+    if goes_on:
+        with pytest.raises(SinkError):
+            whole.append(tmp_path / "part")
+    part.discard()
+    whole.discard()
+    assert (tmp_path / "out.jsonl.partial").read_bytes() == b"1\n"
+
+
+def test_a_part_that_will_be_taken_as_it_is_or_compressed_is_not_followed(tmp_path: Path) -> None:
+    part = OutputFile(tmp_path / "part")
+    part.write(b"1\n")
+    part._raw.flush()
+    for name in ("out.jsonl", "out.jsonl.gz"):
+        whole = OutputFile(tmp_path / name)
+        whole.follow(tmp_path / "part")
+        assert whole._follower is None
+        whole.discard()
+    part.discard()

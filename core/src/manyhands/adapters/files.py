@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from manyhands.adapters.following import Follower, copy_bytes
 from manyhands.errors import InputError, OutputError, SinkError, SourceError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ except ImportError:  # Windows has no flock: there, two runs into one output at 
 
 _SKIP_BYTES: Final = 64 * 1024
 _COPY_BYTES: Final = 1024 * 1024
-_RANGE_BYTES: Final = 1 << 30
 
 
 class InputFile:
@@ -170,6 +170,7 @@ class OutputFile:
         if found is None:
             raise OutputError(f"cannot write {path}: another run is writing it")
         self._raw = found
+        self._follower: Follower | None = None
         self._keep_mode()
         self._file: Any = self._compressed() if path.suffix == ".gz" else self._raw
 
@@ -184,6 +185,24 @@ class OutputFile:
         except OSError as error:
             raise self._failed(error) from error
 
+    def follow(self, other: Path) -> None:
+        """Append what has been written so far of a file that is appended next, if it need be copied at all.
+
+        Raises:
+            SinkError: it cannot be read, or the disk is full, over quota, or gone.
+        """
+        if fcntl is None or self._file is not self._raw or not self._raw.tell():
+            return
+        try:
+            if self._follower is None:
+                self._raw.flush()
+                self._follower = Follower(partial_name(other), self._raw.fileno())
+            self._follower.go_on()
+        except FileNotFoundError:  # nobody has begun it, or it is complete by now
+            return
+        except OSError as error:
+            raise self._failed(error) from error
+
     def append(self, other: Path) -> None:
         """Append another file, which may be gone then.
 
@@ -191,12 +210,21 @@ class OutputFile:
             SinkError: it cannot be read, or the disk is full, over quota, or gone.
         """
         try:
-            if not self._adopt(other):
+            if not self._end_following(other) and not self._adopt(other):
                 self._copy(other)
             if self._durable and os.fstat(self._raw.fileno()).st_size > _COPY_BYTES:
                 os.fsync(self._raw.fileno())  # `finish` has less to wait for; until the next comes there is time
         except OSError as error:
             raise self._failed(error) from error
+
+    def _end_following(self, other: Path | None) -> bool:
+        """Whether the other file is the one that was followed; if not, nothing of what was copied is left."""
+        follower, self._follower = self._follower, None
+        if follower is None:
+            return False
+        is_in = follower.end(other)
+        self._raw.seek(0, os.SEEK_END)
+        return is_in
 
     def _adopt(self, other: Path) -> bool:
         """Go on with the other file in place of this one, if nothing is in this one: no byte needs to be copied."""
@@ -230,6 +258,7 @@ class OutputFile:
             SinkError: the rest could not be written.
         """
         try:
+            self._end_following(None)
             if self._file is not self._raw:
                 self._file.close()
             self._raw.flush()
@@ -304,6 +333,10 @@ class FileWriter:
         """Append a part."""
         self._file.append(part)
 
+    def follow(self, part: Path) -> None:
+        """Append what has been written so far of the part that comes next."""
+        self._file.follow(part)
+
     def finish(self) -> None:
         """Flush and close."""
         self._file.finish()
@@ -339,17 +372,6 @@ def check_overlap(sources: Iterable[tuple[Path, str]], targets: Iterable[tuple[P
                 it = "it" if name == final else f"until it is complete it is {name}, and that"
                 raise OutputError(f"cannot write {path}: {it} is also {seen[name]} of this job")
             seen[name] = what
-
-
-def copy_bytes(source: int, target: int) -> None:
-    """Append what one descriptor has to read to another, in the kernel where that can do it."""
-    with suppress(OSError, AttributeError):  # not between these file systems, or not on this one
-        while os.copy_file_range(source, target, _RANGE_BYTES):
-            pass
-    while data := os.read(source, _COPY_BYTES):
-        view = memoryview(data)
-        while view:
-            view = view[os.write(target, view) :]
 
 
 def partial_name(path: Path) -> Path:

@@ -140,6 +140,9 @@ class _ArrayWriter(_ElementsWriter):
             self._before = b",\n"
             super().append(part)
 
+    def follow(self, part: Path) -> None:
+        """Nothing: whether a comma comes first is known when the part is complete."""
+
     def finish(self) -> None:
         self._file.write(b"[]\n" if self._before == b"[\n" else b"\n]\n")
         super().finish()

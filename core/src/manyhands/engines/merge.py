@@ -94,6 +94,8 @@ class MergedRun:
         for number, report in enumerate(self._engine.pipe_reports):
             while not report.wait(_LOOK_SECONDS):
                 self._add_up()
+                for output in self._outputs:
+                    output.follow(number)
             if report.status is not RunStatus.COMPLETED:
                 return False
             for output in self._outputs:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manyhands.adapters.base import BaseOutputAdapter, Writer
+from manyhands.adapters.files import FileWriter, partial_name
 from manyhands.errors import SinkError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class PartOutput(BaseOutputAdapter):
         """
         if self.path is None:
             return self._whole.open(columns)
+        with suppress(OSError):  # another user's; opening says so
+            partial_name(self.path).unlink()  # of a worker that died: whoever follows it is to see a new file
         return self._whole.open_part(self.path, columns)
 
 
@@ -60,6 +63,11 @@ class WholeOutput:
         self._path = adapter.path
         self._writer = adapter.open(None if columns is None else tuple(columns))
         self._remove(self._parts())  # of a run that was killed
+
+    def follow(self, number: int) -> None:
+        """Take over what is written so far of the part that comes next. Raises `SinkError`."""
+        if self._path is not None and isinstance(self._writer, FileWriter):
+            self._writer.follow(part_path(self._path, number))
 
     def append(self, number: int) -> None:
         """Take over a part; it is gone then.
