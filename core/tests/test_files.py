@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import stat
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from manyhands.adapters import files
+from manyhands.adapters import files, following
 from manyhands.adapters.files import InputFile, OutputFile, TranscodedFile
 from manyhands.errors import InputError, OutputError, SinkError, SourceError
 
@@ -593,6 +594,34 @@ def test_what_was_copied_of_a_part_that_is_never_complete_is_taken_back(tmp_path
     part.discard()
     whole.discard()
     assert (tmp_path / "out.jsonl.partial").read_bytes() == b"1\n"
+
+
+@needs_locks
+def test_a_part_that_cannot_be_followed_any_more_is_copied_when_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = OutputFile(tmp_path / "out.jsonl"), OutputFile(tmp_path / "part")
+    whole.write(b"1\n")
+    part.write(b"2\n")
+    part._raw.flush()
+    whole.follow(tmp_path / "part")
+    with monkeypatch.context() as broken:
+        broken.setattr(following, "copy_bytes", fail_with(errno.ESTALE))
+        whole.follow(tmp_path / "part")
+    assert (tmp_path / "out.jsonl.partial").read_bytes() == b"1\n"
+    part.finish()
+    part.publish()
+    whole.append(tmp_path / "part")
+    whole.finish()
+    whole.publish()
+    assert (tmp_path / "out.jsonl").read_bytes() == b"1\n2\n"
+
+
+def fail_with(number: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 def test_a_part_that_will_be_taken_as_it_is_or_compressed_is_not_followed(tmp_path: Path) -> None:

@@ -188,8 +188,7 @@ class OutputFile:
     def follow(self, other: Path) -> None:
         """Append what has been written so far of a file that is appended next, if it need be copied at all.
 
-        Raises:
-            SinkError: it cannot be read, or the disk is full, over quota, or gone.
+        What cannot be read or written is left for `append`, which says so if it is still so.
         """
         if fcntl is None or self._file is not self._raw or not self._raw.tell():
             return
@@ -198,10 +197,8 @@ class OutputFile:
                 self._raw.flush()
                 self._follower = Follower(partial_name(other), self._raw.fileno())
             self._follower.go_on()
-        except FileNotFoundError:  # nobody has begun it, or it is complete by now
-            return
-        except OSError as error:
-            raise self._failed(error) from error
+        except OSError:  # nobody has begun it, or it was removed on another machine, or the disk is full
+            self._end_following(None)
 
     def append(self, other: Path) -> None:
         """Append another file, which may be gone then.

@@ -65,7 +65,7 @@ class WholeOutput:
         self._remove(self._parts())  # of a run that was killed
 
     def follow(self, number: int) -> None:
-        """Take over what is written so far of the part that comes next. Raises `SinkError`."""
+        """Take over what is written so far of the part that comes next."""
         if self._path is not None and isinstance(self._writer, FileWriter):
             self._writer.follow(part_path(self._path, number))
 
