@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NoReturn
@@ -68,10 +68,14 @@ _waiting: list[EarlyServer] = []
 
 
 @contextmanager
-def early_server() -> Iterator[None]:
-    """Have a server for the first launcher that wants one, if that is safe; nobody may start one when this ends."""
+def early_server(*modules: str) -> Iterator[None]:
+    """Have a server for the first launcher that wants one, if that is safe; nobody may start one when this ends.
+
+    Args:
+        modules: what its workers need besides; it imports them while this process goes on.
+    """
     if os.name == "posix" and _is_alone() and not _waiting:
-        _waiting.append(_fork_server())
+        _waiting.append(_fork_server(modules))
     try:
         yield
     finally:
@@ -82,7 +86,7 @@ def early_server() -> Iterator[None]:
             unused.wait()
 
 
-def _fork_server() -> EarlyServer:
+def _fork_server(modules: Sequence[str]) -> EarlyServer:
     with Descriptors() as ours, Descriptors() as theirs:
         peer, control = socket.socketpair()
         ours.callback(peer.close)
@@ -93,7 +97,7 @@ def _fork_server() -> EarlyServer:
         with held():
             pid = os.fork()
             if pid == 0:
-                _serve(parent, control)
+                _serve(parent, control, modules)
         ours.keep()
     return EarlyServer(pid, peer)
 
@@ -110,7 +114,7 @@ def _is_alone() -> bool:
     return not _TASKS.is_dir() or len(list(_TASKS.iterdir())) == 1
 
 
-def _serve(parent: int, control: socket.socket) -> NoReturn:
+def _serve(parent: int, control: socket.socket, modules: Sequence[str]) -> NoReturn:
     try:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stdio in (0, 1):
@@ -118,6 +122,6 @@ def _serve(parent: int, control: socket.socket) -> NoReturn:
         kept = os.dup2(control.detach(), 3)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         atexit._clear()  # noqa: SLF001  # what this program wants done at its end is not for its workers
-        server.run(parent, kept)
+        server.run(parent, kept, modules)
     finally:
         os._exit(1)

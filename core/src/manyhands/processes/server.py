@@ -41,22 +41,24 @@ Reply = tuple[wire.Message, list[int]]
 
 def main() -> NoReturn:
     """Where the server's interpreter begins."""
-    run(*map(int, sys.argv[1:]))
+    parent, control = map(int, sys.argv[1:])
+    run(parent, control)
 
 
-def run(parent: int, control: int) -> NoReturn:
+def run(parent: int, control: int, modules: Sequence[str] = ()) -> NoReturn:
     """Serve until the other end of the socket is closed.
 
     Args:
         parent: the process id of the parent.
         control: the socket.
+        modules: what workers need besides.
     """
     os.set_inheritable(control, False)
     lifeline.die_with(parent)
     _fill_stdio()
     see_children()
     gc.disable()  # what is imported stays: looking through it for garbage would be a tenth of the time
-    for module in _PRELOADED:
+    for module in (*_PRELOADED, *modules):
         importlib.import_module(module)
     gc.freeze()  # the collector of a child would write into all that it shares with the server
     gc.enable()

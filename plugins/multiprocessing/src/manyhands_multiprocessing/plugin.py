@@ -56,4 +56,4 @@ def prepare(options: MultiProcessingOptions | MultiProcessEngineOptions) -> Abst
         return nullcontext()
     from manyhands.processes.early import early_server
 
-    return early_server()
+    return early_server("manyhands_multiprocessing.worker", "manyhands.engines.task")

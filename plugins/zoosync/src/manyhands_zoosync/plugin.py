@@ -57,4 +57,4 @@ def prepare(options: ZoosyncOptions | ZoosyncPoolEngineOptions) -> AbstractConte
         return nullcontext()
     from manyhands.processes.early import early_server
 
-    return early_server()
+    return early_server("manyhands_zoosync.chunkworker", "manyhands_zoosync.robust", "manyhands.engines.task")
