@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
@@ -63,7 +63,13 @@ class Bench:
         self.description: Backend = find(name)
         self.observed: dict[str, bool] = {}
         self._left = left
-        self._runs = 0
+        self._pipes: list[Pipe] = []
+
+    def end(self) -> None:
+        """Shut down what a case that failed left running: the next one may need its workers."""
+        for pipe in self._pipes:
+            with suppress(Exception):  # that case has said what is wrong
+                pipe.shutdown()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -140,10 +146,9 @@ class Bench:
             max_hook_chunk_size: as in `Pipe`.
             options: of the executor; those that the backend does not have are left out.
         """
-        self._runs += 1
-        folder = self.folder / f"run{self._runs}"
+        folder = self.folder / f"run{len(self._pipes) + 1}"
         folder.mkdir()
-        return Pipe(
+        pipe = Pipe(
             source if isinstance(source, BaseInputAdapter) else IterableInputAdapter(source),
             JSONOutputAdapter(folder / "output.jsonl"),
             JSONOutputAdapter(folder / "errors.jsonl"),
@@ -155,6 +160,8 @@ class Bench:
             options=how,
             observers=observers,
         )
+        self._pipes.append(pipe)
+        return pipe
 
     def run(self, source: Source, **job: Any) -> Ran:
         """Run a pipe to its end.

@@ -104,4 +104,8 @@ def _opened(name: str, options: Mapping[str, Any]) -> Iterator[Bench]:
     with TemporaryDirectory(prefix="mh") as root, leaks.watched(Path(root)) as left:
         folder = Path(root, "files")
         folder.mkdir()
-        yield Bench(name, options, folder, left)
+        bench = Bench(name, options, folder, left)
+        try:
+            yield bench
+        finally:
+            bench.end()
