@@ -281,7 +281,7 @@ class Driver(Desk):
         seat = self._open_seat
         if not seat.crosses_process:
             return job.here(seat.table) if not job.is_cancelled or job.begin() else None
-        return codec.compress(job.packed(), seat.compression) if job.begin() else None
+        return codec.compress(seat.code() + job.packed(), seat.compression) if job.begin() else None
 
     @property
     def _open_seat(self) -> _Seat:

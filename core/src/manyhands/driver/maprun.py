@@ -80,7 +80,7 @@ class MapRun:
         self._interrupts = seat.interrupts
         total = len(iterable) if isinstance(iterable, Sized) else None
         self._pace = Pace(seat.chunksize(order.chunksize), total=total, workers=seat.workers, least=seat.overlap)
-        self._prefix = dump_function(order.function, star=order.star) if seat.crosses_process else None
+        self._prefix = seat.code() + dump_function(order.function, star=order.star) if seat.crosses_process else None
         self._items = iter(iterable)
         self._ended = False
         self._source_error: Exception | None = None

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, cast
 from manyhands.chunks import Chunk, ChunkResult
 from manyhands.driver.interrupts import Interrupts
 from manyhands.errors import RunAborted, UsageError
+from manyhands.worker.calls import dump_code
+from manyhands.worker.shipping import own_modules, own_sources
 
 if TYPE_CHECKING:
     from manyhands.driver.dispatch import Settled
@@ -34,6 +36,7 @@ class Table:
         pid: of the process whose workers they are.
         is_closed: no map may submit any more.
         is_finished: the executor may be used by others.
+        known: modules whose sources workers on other machines get when they start.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -43,6 +46,7 @@ class Table:
         self.pid: int = os.getpid()
         self.is_closed: bool = False
         self.is_finished: bool = False
+        self.known: frozenset[str] = frozenset(own_modules() if executor.capabilities.distributed else ())
 
     def check_process(self) -> None:
         """See that the workers are those of this process.
@@ -113,6 +117,10 @@ class Seat:
     def crosses_process(self) -> bool:
         """Calls must travel."""
         return self.capabilities.crosses_process
+
+    def code(self) -> bytes:
+        """For workers on other machines: the person's own modules that were imported after they started."""
+        return dump_code(own_sources(self._table.known)) if self.capabilities.distributed else b""
 
     @property
     def compression(self) -> Compression:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.chunks import Chunk, ChunkResult
 from manyhands.errors import CallError, ProtocolError, UnpicklableError, UsageError
-from manyhands.worker import codec, pickles
+from manyhands.worker import codec, pickles, shipping
 from manyhands.worker.hook_runner import Raised
 from manyhands.worker.plan import RecordsCancelled
 
@@ -33,6 +33,8 @@ Failures = dict[int, BaseException]
 LOOP_NEEDED: Final = "this map would block the event loop that it needs: `await asyncio.to_thread(pool.map, ...)`"
 
 _HEAD: Final = Struct("<?QQ")  # star, number of the map, length of the function
+_CODE: Final = Struct("<BQ")  # a mark that is no star, length of the sources
+_WITH_CODE: Final = 2
 _LOOK_SECONDS: Final = 0.001
 _ANNOUNCED: Final = 8
 _KEPT_FUNCTIONS: Final = 8
@@ -81,6 +83,16 @@ def dump_function(function: Function, *, star: bool) -> bytes:
         raise UnpicklableError(message) from error
     # The number keeps a map from what calls of an earlier one have left in the same object.
     return _HEAD.pack(star, next(_maps), len(dumped)) + dumped
+
+
+def dump_code(sources: shipping.Sources) -> bytes:
+    """What a payload begins with whose calls need modules that the workers may not have; nothing where there are none.
+
+    Args:
+        sources: of the modules.
+    """
+    dumped = pickles.dumps(sources) if sources else b""
+    return dumped and _CODE.pack(_WITH_CODE, len(dumped)) + dumped
 
 
 def invoke(function: Function, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
@@ -342,6 +354,11 @@ def _dump_errors(errors: list[tuple[int, BaseException]]) -> bytes:
 
 
 def _load(payload: bytes) -> Calls:
+    if payload[0] == _WITH_CODE:
+        _, length = _CODE.unpack_from(payload)
+        end = _CODE.size + length
+        shipping.add(pickles.loads(memoryview(payload)[_CODE.size : end]))
+        payload = payload[end:]
     star, _, length = _HEAD.unpack_from(payload)
     end = _HEAD.size + length
     return Calls(_load_function(payload[:end]), pickles.loads(memoryview(payload)[end:]), star)

@@ -32,7 +32,7 @@ class RemoteWorker:
     from then on: ^C reaches all processes of a terminal, and it is the program that ends its workers.
 
     Args:
-        job: what `WorkerContext.dumps` gave.
+        job: what `WorkerContext.dumps` gave, or on other machines `with_sources` of `manyhands.worker.shipping`.
         cancelled: says whether the run is aborted; then no further record begins. It is called for each batch of
             records, or for each record, so it should take microseconds: `Path.exists` does. None: it never is.
         word: memory with one unsigned 64-bit number, in which the program can read by `read_progress` where the worker
