@@ -253,6 +253,20 @@ def test_the_address_of_a_job_that_nobody_answers(tmp_path: Path, name: str, add
     assert finding.message == f"nothing answers at {address}: {os.strerror(errno.ECONNREFUSED)}"
 
 
+def test_the_address_of_an_engine_is_looked_at_too(tmp_path: Path) -> None:
+    job = write_job(tmp_path, '[input]\nadapter = "csv"\n[engine]\nname = "dask"\naddress = "tcp://127.0.0.1:1"\n')
+    assert [each.level for each in clusters.check(job) if each.subject.endswith("[engine] address")] == ["error"]
+
+
+@pytest.mark.parametrize("variable", ["DASK_SCHEDULER_ADDRESS", "RAY_ADDRESS"])
+def test_an_address_of_the_environment_is_no_error(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs have addresses of their own; installed or not."""
+    for name in ("DASK_SCHEDULER_ADDRESS", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "127.0.0.1:1")
+    assert [(each.level, each.remedy) for each in clusters.check(None)] == [("warning", f"unset {variable}")]
+
+
 def test_after_the_cluster_was_started_doctor_is_content(tmp_path: Path, port: int) -> None:
     job = write_job(
         tmp_path, f'[input]\nadapter = "csv"\n[executor]\nname = "dask"\naddress = "tcp://127.0.0.1:{port}"\n'

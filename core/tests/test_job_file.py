@@ -243,7 +243,7 @@ def test_adapters_without_files_check_their_options_as_well(tmp_path: Path, chan
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        ("executor.name=dask", UnknownBackend, "there is no executor 'dask'; known are"),
+        ("executor.name=qqq", UnknownBackend, "there is no executor 'qqq'; known are"),
         ("executor.name=synk", UnknownBackend, "there is no executor 'synk'; did you mean 'sync'"),
         ("executor.speed=9", OptionsError, "backend 'sync': unknown option 'speed'; allowed are chunksize, use_batch_"),
         ("executor.chunksize=0", OptionsError, "backend 'sync': option 'chunksize': Input should be greater than"),
@@ -263,7 +263,7 @@ def test_a_backend_that_cannot_be_had(job: Path, change: str, kind: type[UsageEr
             OptionsError,
             "[engine] backend 'multiprocessing': unknown option 'worker'; did you mean ",
         ),
-        (["engine.name=threads"], UnknownBackend, "[engine] 'threads' is no engine but an executor; engines are multi"),
+        (["engine.name=threads"], UnknownBackend, "[engine] 'threads' is no engine but an executor; engines are dask"),
         (["engine.workers=2", "input.path=/dev/stdin"], UsageError, "[engine] CSVInputAdapter of /dev/stdin cannot be"),
         (["engine.workers=2", "run.record_timeout=1"], OptionsError, "[run] record_timeout and chunk_timeout need"),
         (["executor.name=sync", "run.chunk_timeout=1"], OptionsError, "[run] record_timeout and chunk_timeout need"),

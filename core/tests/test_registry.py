@@ -227,9 +227,9 @@ def test_a_stranger_gets_its_options_by_its_own_model(tmp_path: Path) -> None:
 def test_a_known_name_that_is_missing_is_answered_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(distributions.KNOWN, "ray", "manyhands-ray")
-    with pytest.raises(BackendNotInstalled, match=r"^backend 'ray' is not installed: pip install manyhands-ray$"):
-        get_executor("ray")
+    monkeypatch.setitem(distributions.KNOWN, "slurm", "manyhands-slurm")
+    with pytest.raises(BackendNotInstalled, match=r"^backend 'slurm' is not installed: pip install manyhands-slurm$"):
+        get_executor("slurm")
 
 
 def test_a_misspelt_name_is_answered_with_near_ones() -> None:
@@ -244,7 +244,7 @@ def test_a_name_like_no_other_is_answered_with_all(name: str) -> None:
 
 
 def test_an_executor_is_no_engine() -> None:
-    engines = "multiprocessing, sync, zoosync"
+    engines = "dask, multiprocessing, ray, sync, zoosync"
     with pytest.raises(UnknownBackend, match=f"'threads' is no engine but an executor; engines are {engines}$"):
         registry.find("threads", "engine")
     with pytest.raises(UnknownBackend, match=f"there is no engine 'qqqqqq'; known are {engines}$"):

@@ -75,7 +75,7 @@ def test_what_the_metapackage_names_with_a_place_comes_from_there(site: Path) ->
 
 
 def test_a_missing_backend_is_answered_with_what_pip_can_install(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(site, "manyhands", f"manyhands-ray @ {site.as_uri()}")
-    monkeypatch.setitem(KNOWN, "ray", "manyhands-ray")
-    with pytest.raises(BackendNotInstalled, match=f"is not installed: pip install 'manyhands-ray @ {site.as_uri()}'$"):
-        get_executor("ray")
+    install(site, "manyhands", f"manyhands-slow @ {site.as_uri()}")
+    monkeypatch.setitem(KNOWN, "slow", "manyhands-slow")
+    with pytest.raises(BackendNotInstalled, match=f"is not installed: pip install 'manyhands-slow @ {site.as_uri()}'$"):
+        get_executor("slow")

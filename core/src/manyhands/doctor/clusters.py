@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from manyhands.doctor.finding import Finding, Level
 from manyhands.doctor.jobfile import read_job
 from manyhands.doctor.remedies import edit, shell
-from manyhands.plugins.registry import backend_points
 
 _SECONDS: Final = 3.0
 """How long a connection, with the look-up of its name, may take."""
@@ -57,14 +56,19 @@ class _Address:
 
 def check(job: Path | None) -> Iterator[Finding]:
     """Connect to every address; says nothing where there is none."""
-    installed = {point.name for point in backend_points()}
     for name, system in _SYSTEMS.items():
         if text := os.environ.get(system.variable):
-            level: Level = "error" if name in installed else "warning"
-            yield _look(system.variable, name, text, level, f"unset {system.variable}")
-    table = read_job(job).executor if job is not None else None
-    if job is not None and table is not None and isinstance(text := table.options.get("address"), str):
-        yield _look(f"{job}: [executor] address", table.name, text, "error", _start(job, table.name, text))
+            # No error: of these a run looks only at that of Ray, and only for `auto`.
+            yield _look(system.variable, name, text, "warning", f"unset {system.variable}")
+    if job is not None:
+        yield from _of_job(job)
+
+
+def _of_job(job: Path) -> Iterator[Finding]:
+    found = read_job(job)
+    for where, table in (("executor", found.executor), ("engine", found.engine)):
+        if table is not None and isinstance(text := table.options.get("address"), str):
+            yield _look(f"{job}: [{where}] address", table.name, text, "error", _start(job, table.name, text))
 
 
 def _look(subject: str, name: str, text: str, level: Level, remedy: str) -> Finding:

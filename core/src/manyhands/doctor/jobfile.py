@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from manyhands.config.job import ExecutorTable, Job
+from manyhands.config.job import EngineTable, ExecutorTable, Job
 from manyhands.config.load import load_job
 from manyhands.errors import JobFileError
 
@@ -16,16 +16,17 @@ class Named(NamedTuple):
     """What a job file names; all of it is missing where the file is wrong, which is for the check of jobs to say."""
 
     executor: ExecutorTable | None = None
+    engine: EngineTable | None = None
     outputs: tuple[Path, ...] = ()
 
 
 def read_job(path: Path) -> Named:
-    """The executor, and the files that are written."""
+    """The executor, the engine, and the files that are written."""
     try:
         job = load_job(path)
     except JobFileError:
         return Named()
-    return Named(job.executor, tuple(_outputs(path, job)))
+    return Named(job.executor, job.engine, tuple(_outputs(path, job)))
 
 
 def _outputs(path: Path, job: Job) -> Iterator[Path]:

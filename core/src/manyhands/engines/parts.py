@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from manyhands.adapters.base import BaseOutputAdapter, Writer
 from manyhands.adapters.files import FileWriter, partial_name
@@ -15,6 +15,9 @@ from manyhands.errors import SinkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_SHARED: Final = "do all workers and this program see the same folder under this name?"
 
 
 class PartOutput(BaseOutputAdapter):
@@ -77,6 +80,8 @@ class WholeOutput:
         """
         if self._path is not None:
             part = part_path(self._path, number)
+            if not part.exists():
+                raise SinkError(f"{part}, which a worker has written, is not there: {_SHARED}")
             self._writer.append(part)
             part.unlink(missing_ok=True)
 

@@ -10,10 +10,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-KNOWN: Final = {name: f"manyhands-{name}" for name in ("asyncio", "multiprocessing", "sync", "threads", "zoosync")}
+KNOWN: Final = {
+    name: f"manyhands-{name}" for name in ("asyncio", "dask", "multiprocessing", "ray", "sync", "threads", "zoosync")
+}
 """What to install for the names of the backends that are released; nothing here is imported or preferred."""
 
-KNOWN_ENGINES: Final = ("multiprocessing", "sync", "zoosync")
+KNOWN_ENGINES: Final = ("dask", "multiprocessing", "ray", "sync", "zoosync")
 """Those of them that have an engine, too."""
 
 _META: Final = "manyhands"
