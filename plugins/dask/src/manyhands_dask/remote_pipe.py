@@ -1,0 +1,70 @@
+"""A pipe in a Dask worker: it says how far it is on a board of its own, which is told to the program."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING, Final
+
+from manyhands.engines.board import Board
+from manyhands.engines.task import Outcome, run_pipe
+from manyhands.errors import InputError, OutputError
+from manyhands_dask.seat import Place, here
+
+if TYPE_CHECKING:
+    from manyhands.pipe import Pipe
+
+_BEAT_SECONDS: Final = 0.05
+
+
+def run_there(pipe: Pipe, number: int) -> Outcome:
+    """Run a pipe to its end; called in a seat of a desk.
+
+    Args:
+        pipe: which.
+        number: of it.
+
+    Raises:
+        InputError: its input is not to be seen here.
+        OutputError: likewise the folder of an output.
+    """
+    _check_files(pipe)
+    board, ended = Board.create(1), threading.Event()
+    telling = threading.Thread(target=_tell, args=(board, here(), number, ended), name="manyhands-board", daemon=True)
+    telling.start()
+    try:
+        return run_pipe(pipe, board.path, 0)
+    finally:
+        ended.set()
+        telling.join()
+        board.remove()
+        board.close()
+
+
+def _tell(board: Board, place: Place, number: int, ended: threading.Event) -> None:
+    last = False
+    while not last:
+        last = ended.wait(_BEAT_SECONDS)
+        is_cancelled, is_watched = place.flags()
+        if is_watched:
+            board.look()
+        if is_cancelled:
+            board.cancel()
+        status = board.read(0)
+        if status.heartbeat:
+            place.tell(what="news", number=number, status=tuple(status))
+
+
+def _check_files(pipe: Pipe) -> None:
+    for adapter, what in ((pipe.input_adapter, "input"), (pipe.output_adapter, "output")):
+        path = getattr(adapter, "path", None)
+        if path is None:
+            continue
+        hint = f"the worker on {socket.gethostname()} does not see {path}: {_SHARED}"
+        if what == "input" and not path.exists():
+            raise InputError(hint)
+        if what == "output" and not path.parent.is_dir():
+            raise OutputError(hint)
+
+
+_SHARED: Final = "an engine needs a file system that all workers share, where it has the same name; or run an executor"
