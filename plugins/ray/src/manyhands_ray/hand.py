@@ -1,0 +1,260 @@
+"""A worker as its supervisor sees it: an actor, the one call that it has to answer, and where it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cache
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import msgpack
+import ray
+
+from manyhands.chunks import Chunk, ChunkResult
+from manyhands.executor import Progress
+from manyhands.processes.output import WorkerLog
+from manyhands.worker.cell import read_progress
+from manyhands.worker.transport import dump_chunk
+from manyhands_ray.actor import ASIDE, Actor
+from manyhands_ray.board import Board, pid_space
+from manyhands_ray.pulse import check_connection
+
+_NEAR_SECONDS: Final = 1.0
+_FAR_SECONDS: Final = 0.1
+_KILL_SECONDS: Final = 0.5
+HERE: Final = pid_space()
+"""Where process ids and boards are those of this program."""
+
+Task = tuple[Chunk, Future[ChunkResult]]
+
+
+class State(Enum):
+    """What a worker is up to: `STARTING` until it has the job."""
+
+    STARTING = auto()
+    SETTING_UP = auto()
+    READY = auto()
+    BUSY = auto()
+    ENDING = auto()
+    GONE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What the workers of a run have in common.
+
+    Attributes:
+        folder: for their boards, until they have them open.
+        boards: how the names of these begin.
+        job: the job's context, in Ray's object store.
+        batch_size: `max_hook_chunk_size` of the job.
+        options: of the actors.
+        answered: called from a thread of Ray when a call has ended, with what is to be done then.
+        on_note: takes what a worker tells of the pipe that runs in it; see `manyhands_ray.away.copy`.
+    """
+
+    folder: Path
+    boards: str
+    job: Any
+    batch_size: int | None
+    options: dict[str, Any]
+    answered: Callable[[Callable[[], None]], None]
+    on_note: Callable[[bytes], tuple[bool, bool]]
+
+
+class Hand:
+    """A worker.
+
+    Args:
+        number: it has no other's.
+        shop: where it works.
+        actor: it, as `new_actor` gave it.
+
+    Raises:
+        OSError: there is no room for its board.
+    """
+
+    def __init__(self, number: int, shop: Workshop, actor: Any) -> None:
+        self._shop = shop
+        self._actor = actor
+        self._board = Board.create(shop.folder / f"{shop.boards}{number}")
+        self._killed: float | None = None
+        self._word = 0
+        self._wishes = (False, False)
+        self._log: WorkerLog | None = None
+        self._pid: int | None = None
+        self._near = False
+        self.state: State = State.STARTING
+        self.task: Task | None = None
+        self.done: int = 0
+        self.was_ready: bool = False
+        self.name: str = ""
+        self.host: str = "a node of the cluster"
+
+    # What it is asked. Each answer arrives as a call of `then`, in the supervisor's thread.
+
+    def ask_hello(self, then: Callable[[bytes | BaseException], None]) -> None:
+        """Ask it who it is."""
+        self._ask(self._actor.hello, then, str(self._board.path), self._board.token)
+
+    def ask_set_up(self, then: Callable[[bytes | BaseException], None]) -> None:
+        """Give it the job."""
+        self.state = State.SETTING_UP
+        self._ask(self._actor.set_up, then, self._shop.job)
+
+    def give(self, task: Task, then: Callable[[bytes | BaseException], None]) -> None:
+        """Give it a chunk."""
+        self.state, self.task = State.BUSY, task
+        self._ask(self._actor.run, then, msgpack.packb(dump_chunk(task[0])))
+
+    def ask_tear_down(self, then: Callable[[bytes | BaseException], None]) -> None:
+        """Let it run the hooks' `teardown`."""
+        self.state = State.ENDING
+        self._ask(self._actor.tear_down, then)
+
+    def attend(self, then: Callable[[bytes | BaseException], None]) -> None:
+        """Ask it where it is and what it prints; the answer may take a second, or for ever."""
+        seconds = _NEAR_SECONDS if self._near else _FAR_SECONDS
+        self._ask(self._actor.attend, then, seconds, *self._wishes)
+
+    def cancel(self) -> None:
+        """Let it begin no new record."""
+        self._board.cancel()
+        if not self._near and self.was_ready:
+            self._actor.cancel.remote()
+
+    def _ask(self, method: Any, then: Callable[[bytes | BaseException], None], *arguments: Any) -> None:
+        answered = self._shop.answered
+        try:
+            check_connection()
+            answer: Future[bytes] = method.remote(*arguments).future()
+        except Exception as error:  # noqa: BLE001  # the connection is lost, say: then the worker is
+            refused = error
+            answered(lambda: then(refused))
+            return
+        answer.add_done_callback(lambda done: answered(lambda: then(_outcome(done))))
+
+    # What it answered.
+
+    def meet(self, answer: bytes) -> dict[str, str]:
+        """Take in who it is; what runs there."""
+        about = msgpack.unpackb(answer)
+        self._pid, self.host = about["pid"], about["host"]
+        self._near = about["near"] and about["space"] == HERE != ""
+        self._board.unlink()
+        self._log = WorkerLog(about["pid"])
+        versions: dict[str, str] = about["versions"]
+        return versions
+
+    def be_ready(self, name: str) -> None:
+        """It has passed its setup."""
+        self.state, self.was_ready, self.name = State.READY, True, name
+
+    def take_heed(self, answer: bytes) -> None:
+        """Take in where it is, and log what it has printed."""
+        self._word, output, note = msgpack.unpackb(answer)
+        self.log(output)
+        self._wishes = self._shop.on_note(note) if note else (False, False)
+
+    def log(self, output: bytes) -> None:
+        """Log what it has printed."""
+        if output and self._log is not None:
+            # A handler of the person's that fails loses lines, not the run.
+            with suppress(Exception):
+                self._log.feed(output)
+
+    def settle(self) -> Task | None:
+        """The task that it had."""
+        task, self.task = self.task, None
+        self.done += 1
+        return task
+
+    # Where it is.
+
+    def progress(self) -> Progress | None:
+        """Where it is in its chunk, as far as that is known here."""
+        task = self.task
+        if task is None:
+            return None
+        word = self._board.word[0] if self._near else self._word
+        return read_progress(word, task[0], self._shop.batch_size, self.name)
+
+    def last_progress(self) -> Progress | None:
+        """Where it died: only where its board is, that is known."""
+        return self.progress() if self._near else None
+
+    @property
+    def has_begun(self) -> bool:
+        """It has begun its chunk, or nobody here can know."""
+        return not self._near or self._board.begun > self.done
+
+    # Its end.
+
+    def kill(self) -> None:
+        """End it at once, whatever it is doing."""
+        if self._killed is None:
+            self._killed = monotonic()
+            with suppress(Exception):  # Ray may be gone
+                check_connection()
+                ray.kill(self._actor, no_restart=True)
+
+    def finish_off(self) -> None:
+        """Kill its process, if it was to end and Ray has not done it by now."""
+        if self._killed is None or monotonic() - self._killed < _KILL_SECONDS or not self.is_alive:
+            return
+        with suppress(OSError):
+            os.kill(self._pid or 0, signal.SIGKILL)
+
+    @property
+    def is_alive(self) -> bool:
+        """Its process is there; False where nobody here can know."""
+        if not self._near or self._pid is None:
+            return False
+        try:
+            os.kill(self._pid, 0)
+        except OSError:
+            return False
+        return True
+
+    def bury(self) -> None:
+        """Release everything of it."""
+        self.kill()
+        if self._log is not None:
+            with suppress(Exception):  # as for `log`
+                self._log.close()
+        self._board.unlink()
+        self._board.close()
+        self.state = State.GONE
+
+
+def new_actor(options: dict[str, Any]) -> Any:
+    """An actor; may take a minute, if the head of the cluster is gone.
+
+    Args:
+        options: of it.
+
+    Raises:
+        Exception: Ray refuses: the connection is lost, say.
+    """
+    check_connection()
+    return _class().options(**options).remote()
+
+
+def _outcome(done: Future[bytes]) -> bytes | BaseException:
+    return done.exception() or done.result()
+
+
+@cache
+def _class() -> Any:
+    """The class of the actors; one, or Ray would send it anew for each of them.
+
+    Nothing is retried by Ray: who is to blame, and what runs again, the driver says.
+    """
+    return ray.remote(concurrency_groups={ASIDE: 2}, max_restarts=0, max_task_retries=0)(Actor)

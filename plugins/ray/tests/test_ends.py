@@ -1,0 +1,60 @@
+"""What is left when a program is interrupted or killed: of its own nothing, of a cluster of somebody else's all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from manyhands.processes.owner import owned_name
+from manyhands_ray import local
+
+from .support import Head, Program, processes, runs, terminal, wait_until
+
+
+@pytest.mark.parametrize("how", ["^C", "killed"])
+def test_a_cluster_of_somebody_else_is_left_running(cluster: Head, tmp_path: Path, how: str) -> None:
+    before = cluster.pids("gcs_server") + cluster.pids("raylet/raylet")
+    with ended(tmp_path, cluster.address, how) as program:
+        assert program.end()["code"] != 0
+    wait_until(lambda: not cluster.pids("ray::Actor"), "the actors are gone")
+    assert cluster.pids("gcs_server") + cluster.pids("raylet/raylet") == before
+    assert not program.published
+
+
+@pytest.mark.parametrize("how", ["^C", "killed"])
+def test_a_ray_of_our_own_is_gone(tmp_path: Path, how: str) -> None:
+    with ended(tmp_path, "none", how) as program:
+        workers = program.workers
+        assert program.end()["code"] != 0
+        wait_until(lambda: not processes(program.process.pid), "its processes are gone")
+        wait_until(lambda: not any(map(runs, workers)), "its workers are gone")
+    assert not program.published
+    left = [session.parent for session in Path("/tmp").glob(f"mhray*/session_*_{program.process.pid}")]
+    assert all(map(local._is_orphan, left))
+    assert bool(left) is (how == "killed")  # the next program removes it
+    for folder in left:
+        shutil.rmtree(folder)
+
+
+def test_the_folder_of_a_program_that_runs_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / owned_name("ray")).touch()
+    assert not local._is_orphan(tmp_path)
+
+
+@contextmanager
+def ended(folder: Path, address: str, how: str) -> Iterator[Program]:
+    """A program in a terminal that is ended in the midst of its run: by somebody at the keyboard, or from outside."""
+    with terminal() as (keyboard, stdin):
+        program = Program(folder, address, terminal=stdin, count=100_000, pace=0.01)
+        try:
+            program.wait_for_workers(2)
+            os.write(keyboard, b"\x03") if how == "^C" else os.kill(program.process.pid, signal.SIGKILL)
+            yield program
+        finally:
+            program.kill()
