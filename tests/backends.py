@@ -1,12 +1,19 @@
-"""Every installed executor backend, as a stranger finds it: by its name, and by what its description says."""
+"""Every installed executor backend, as a stranger finds it: by its name, and by what its description says.
+
+Those whose workers are a cluster's take part alone, where `MANYHANDS_CLUSTERS` is set: all on the same cluster of their
+kind, which the fixture `clusters` starts.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import psutil
 import pytest
 
 from manyhands import Backend, Executor, get_executor
@@ -23,10 +30,17 @@ REFERENCE = "sync"
 
 WORKERS = 3
 
+CLUSTERS = "MANYHANDS_CLUSTERS" in os.environ
 
-def names(wanted: Callable[[Backend], object] = lambda _: True) -> list[str]:
+_addresses: dict[str, str] = {}
+_workers: dict[str, Callable[[], list[psutil.Process]]] = {}
+
+
+def names(wanted: Callable[[Backend], object] = lambda _: True, kind: str = "executor") -> list[str]:
     """Of the backends that are like this."""
-    return [name for name, backend in BACKENDS.items() if wanted(backend)]
+    found = (each.backend for each in FOUND if each.backend and each.backend.kind == kind)
+    taking_part = (backend for backend in found if backend.capabilities.distributed is CLUSTERS)
+    return [backend.name for backend in taking_part if wanted(backend)]
 
 
 OTHERS = names(lambda backend: backend.name != REFERENCE)
@@ -51,7 +65,36 @@ def choices(name: str, option: str) -> list[Any]:
 
 def make(name: str, **options: Any) -> Executor:
     """The backend with those of the options that it has, and a few workers."""
-    return get_executor(name, **offered(name, {"max_workers": WORKERS, **options}))
+    return get_executor(name, **offered(name, {"max_workers": WORKERS, **cluster_of(name), **options}))
+
+
+def cluster_of(name: str) -> dict[str, str]:
+    """The options with which the backend finds the cluster of the tests."""
+    return {"address": _addresses[name]} if name in _addresses else {}
+
+
+def cluster_workers(name: str) -> list[psutil.Process]:
+    """The processes of that cluster which run jobs."""
+    return _workers[name]() if name in _workers else []
+
+
+@contextmanager
+def clusters() -> Iterator[None]:
+    """A cluster for each backend that is to have one."""
+    with ExitStack() as stack:
+        if "dask" in names():
+            from plugins.dask.tests.clusters import cluster
+
+            made = stack.enter_context(cluster(WORKERS))
+            _addresses["dask"], _workers["dask"] = made.address, made.processes
+        if "ray" in names():
+            from plugins.ray.tests.support import connected, head
+
+            running = stack.enter_context(head(WORKERS))
+            _addresses["ray"], _workers["ray"] = running.address, running.actors
+            stack.enter_context(connected(running.address))
+        stack.callback(_addresses.clear)
+        yield
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+from tests.backends import clusters
 from tests.capabilities import PAGE, outdated
 
 from manyhands.testing.results import RESULTS
@@ -20,3 +21,10 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         report = pytest.TestReport(name, (name, None, name), {}, "failed", fault, "call")
         session.config.hook.pytest_runtest_logreport(report=report)
     return done
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clusters() -> Iterator[None]:
+    """Before the first test, as nothing of it is to be taken for what a test leaves behind."""
+    with clusters():
+        yield

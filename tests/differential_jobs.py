@@ -247,12 +247,19 @@ class CountBatch(BaseHook):
             entry["validated_data"] |= {"place": place, "of": len(entries)}
 
 
+class Opaque:
+    """What no output can hold. As text it has no address, for hooks make text of it."""
+
+    def __repr__(self) -> str:
+        return "opaque"
+
+
 class Unencodable(Hits):
     """Leaves something that no output can hold."""
 
     def execute(self, entries: list[Entry], store: HookStore) -> Any:
         for entry in self.hit(entries):
-            entry["validated_data"]["b"] = object()
+            entry["validated_data"]["b"] = Opaque()
 
 
 class Stuck(Hits):

@@ -59,3 +59,14 @@ def test_no_other_page_fails_a_run(tmp_path, monkeypatch, found, text, mine):
     monkeypatch.setattr(capabilities, "PAGE", page)
     monkeypatch.setattr(capabilities, "MINE", mine)
     assert capabilities.outdated(found) is None
+
+
+def test_what_the_page_says_of_a_backend_that_is_not_installed_stays(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text(render({**FOUND, "TestAway": {**FOUND["TestIt"], "backend": "away"}}))
+    monkeypatch.setattr(capabilities, "PAGE", page)
+    monkeypatch.setattr(capabilities, "MINE", {"fast"})
+    monkeypatch.setattr(capabilities, "ABSENT", {"away"})
+    assert capabilities.outdated(FOUND) is None
+    monkeypatch.setattr(capabilities, "ABSENT", set())
+    assert "make the page anew" in str(capabilities.outdated(FOUND))

@@ -28,7 +28,7 @@ from manyhands.errors import SourceError
 from manyhands.events import ChunkDone, ChunkFailed, Event, RecordDead
 from manyhands.report import RunStatus
 
-from .backends import BACKENDS, choices, make, names
+from .backends import BACKENDS, CLUSTERS, choices, cluster_workers, make, names
 from .chaos_jobs import STAGES, Acts, ActsAsync, Record, Row, predict
 
 RUNS = int(os.environ.get("MANYHANDS_CHAOS_RUNS", "8"))
@@ -298,7 +298,8 @@ class Ran:
 
     def _kill(self, report: FlowReport) -> None:
         """Kill any process of the run."""
-        end = time.monotonic() + 1
+        # On a cluster it may be a while until the first is there.
+        end = time.monotonic() + (15 if CLUSTERS and not self.killed else 1)
         while not report.is_finished and time.monotonic() < end:
             victims = [victim for victim in self._victims() if victim[1] + self._futile <= FUTILE]
             if victims:
@@ -315,6 +316,7 @@ class Ran:
     def _victims(self) -> list[tuple[psutil.Process, int]]:
         """The processes of the run, and how many workers would die with each that have not yet done anything."""
         found = [child for child in psutil.Process().children(recursive=True) if child.pid not in self._known]
+        found += cluster_workers(self.name)
         alive = {child: parent for child in found if (parent := _parent(child))}
         proven = {event.worker.partition("/")[0] for event in self.events if isinstance(event, ChunkDone)}
         idle = [child for child in alive if child.pid not in alive.values() and str(child.pid) not in proven]

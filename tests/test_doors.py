@@ -28,12 +28,15 @@ import manyhands
 from manyhands import as_futures_executor
 from manyhands.errors import BackendError, OptionsError, UnpicklableError, UsageError, WorkerLost
 
-from .backends import IN_OTHER_PROCESSES, every_backend, names, offered
+from .backends import IN_OTHER_PROCESSES, cluster_of, every_backend, names, offered
 
 LIMIT = 60.0
 """Seconds after which something that must happen has not."""
 
 CONCURRENT = names(lambda backend: backend.capabilities.concurrent)
+NO_SIGNAL = ["ray"]
+"""Ray does not tell which signal killed a worker."""
+
 every_concurrent_backend = pytest.mark.parametrize("name", CONCURRENT)
 every_process_backend = pytest.mark.parametrize("name", IN_OTHER_PROCESSES)
 
@@ -52,7 +55,12 @@ def wait_until(true: Callable[[], object]) -> None:
 
 
 def executor_of(name: str) -> Any:
-    return as_futures_executor(name, **offered(name, {"max_workers": 2}))
+    return as_futures_executor(name, **offered(name, {"max_workers": 2, **cluster_of(name)}))
+
+
+def joblib_on(name: str, **settings: Any) -> parallel_config:
+    """Two of the backend's workers run the calls of joblib."""
+    return parallel_config("manyhands", executor=name, n_jobs=2, **cluster_of(name), **settings)
 
 
 @every_backend
@@ -87,7 +95,7 @@ def test_the_call_that_kills_its_process_is_the_only_one_lost(name: str) -> None
         assert [call.result() for call in calls if calls[call] != 3] == [n for n in range(12) if n != 3]
     assert list(lost) == [3]
     assert isinstance(lost[3], WorkerLost)
-    assert lost[3].signal == signal.SIGKILL
+    assert lost[3].signal == (signal.SIGKILL if name not in NO_SIGNAL else None)
 
 
 @every_process_backend
@@ -177,7 +185,7 @@ def test_joblib_is_imported_only_when_it_is_wanted() -> None:
 @every_backend
 @pytest.mark.parametrize("batch_size", ["auto", 1, 7])
 def test_joblib_gives_the_same_on_every_backend(name: str, batch_size: Any) -> None:
-    with parallel_config("manyhands", executor=name, n_jobs=2):
+    with joblib_on(name):
         parallel = Parallel(batch_size=batch_size)
         assert parallel(delayed(pow)(number, 2) for number in range(100)) == [number**2 for number in range(100)]
         assert parallel([]) == []
@@ -191,7 +199,7 @@ def test_workers_stay_as_long_as_the_configuration(name: str) -> None:
         time.sleep(0.02)
         return os.getpid(), threading.current_thread().name
 
-    with parallel_config("manyhands", executor=name, n_jobs=2):
+    with joblib_on(name):
         first, second = (set(Parallel(batch_size=1)(delayed(here)() for _ in range(12))) for _ in range(2))
     assert first & second
     assert len(first | second) <= 2 or name == "asyncio"  # it has threads beside its workers, which wait
@@ -200,7 +208,7 @@ def test_workers_stay_as_long_as_the_configuration(name: str) -> None:
 @every_concurrent_backend
 @pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
 def test_joblib_gives_generators(name: str, return_as: str) -> None:
-    with parallel_config("manyhands", executor=name, n_jobs=2):
+    with joblib_on(name):
         results = Parallel(return_as=return_as)(delayed(operator.neg)(number) for number in range(30))
         assert sorted(results) == list(range(-29, 1))
 
@@ -212,7 +220,7 @@ def slowly(number: int) -> int:
 
 @every_concurrent_backend
 def test_calls_of_joblib_may_be_open_side_by_side(name: str) -> None:
-    with parallel_config("manyhands", executor=name, n_jobs=2):
+    with joblib_on(name):
         first = Parallel(return_as="generator")(delayed(slowly)(number) for number in range(20))
         assert next(first) == 0
         second = Parallel(return_as="generator")(delayed(slowly)(number) for number in range(20))
@@ -237,7 +245,7 @@ def test_joblib_raises_what_calls_raise_and_goes_on(name: str) -> None:
             raise Refused(number)
         return number
 
-    with parallel_config("manyhands", executor=name, n_jobs=2):
+    with joblib_on(name):
         with pytest.raises(Refused) as caught:
             Parallel()(delayed(refuse)(number) for number in range(10))
         assert Parallel()(delayed(refuse)(number) for number in range(5)) == [0, 1, 2, 3, 4]
@@ -266,21 +274,21 @@ def test_joblib_has_each_argument_pickled_once(name: str) -> None:
     of_main.__module__, of_main.__qualname__ = "__main__", "of_main"
     for function in (of_main, operator.not_):
         Counted.pickled = 0
-        with parallel_config("manyhands", executor=name, n_jobs=2):
+        with joblib_on(name):
             Parallel(batch_size=1)(delayed(function)(Counted()) for _ in range(4))
         assert Counted.pickled == 4
 
 
 @every_process_backend
 def test_joblib_hears_which_function_cannot_be_sent(name: str) -> None:
-    config = parallel_config("manyhands", executor=name, n_jobs=2)
+    config = joblib_on(name)
     with config, pytest.raises(UnpicklableError, match="the call of slowly cannot be sent"):
         Parallel()(delayed(slowly)(threading.Lock()) for _ in range(2))
 
 
 @every_concurrent_backend
 def test_joblib_has_time_limits(name: str) -> None:
-    with parallel_config("manyhands", executor=name, n_jobs=2):
+    with joblib_on(name):
         with pytest.raises(multiprocessing.TimeoutError):
             Parallel(timeout=0.2)(delayed(time.sleep)(seconds) for seconds in (0, 1, 0, 1))
         assert Parallel(timeout=LIMIT)(delayed(abs)(number) for number in (-1, -2)) == [1, 2]
@@ -288,7 +296,7 @@ def test_joblib_has_time_limits(name: str) -> None:
 
 @every_process_backend
 def test_joblib_hears_of_a_worker_that_died(name: str) -> None:
-    with parallel_config("manyhands", executor=name, n_jobs=2):
+    with joblib_on(name):
         with pytest.raises(WorkerLost):
             Parallel()(delayed(os._exit)(3) if number == 4 else delayed(abs)(number) for number in range(9))
         assert Parallel()(delayed(abs)(number) for number in (-1, -2)) == [1, 2]
@@ -299,7 +307,7 @@ def test_calls_of_joblib_may_be_in_one_another(name: str) -> None:
     def inner(number: int) -> int:
         return sum(Parallel(n_jobs=2)(delayed(operator.mul)(number, each) for each in range(4)))
 
-    with parallel_config("manyhands", executor=name, n_jobs=2):
+    with joblib_on(name):
         assert Parallel()(delayed(inner)(number) for number in range(6)) == [6 * number for number in range(6)]
 
 
@@ -334,7 +342,7 @@ def test_libraries_in_worker_processes_are_told_how_many_threads_are_theirs(name
     def limit() -> str:
         return os.environ["OMP_NUM_THREADS"]
 
-    with parallel_config("manyhands", executor=name, n_jobs=2, inner_max_num_threads=3):
+    with joblib_on(name, inner_max_num_threads=3):
         assert set(Parallel()(delayed(limit)() for _ in range(4))) == {"3"}
 
 
@@ -354,7 +362,7 @@ def test_a_grid_search_is_the_same_in_processes(name: str, tmp_path: Path) -> No
     alone = search.set_params(n_jobs=1).fit(samples, labels).cv_results_
     assert [file.name for file in tmp_path.iterdir()] == [str(os.getpid())]
     (tmp_path / str(os.getpid())).unlink()
-    with parallel_config("manyhands", executor=name, n_jobs=2):
+    with joblib_on(name):
         shared = search.set_params(n_jobs=None).fit(samples, labels).cv_results_
     assert str(os.getpid()) not in {file.name for file in tmp_path.iterdir()}
     assert list(tmp_path.iterdir())

@@ -37,11 +37,12 @@ from manyhands_multiprocessing import MultiProcessEngine, MultiProcessingExecuto
 from manyhands_sync import SequentialEngine, SyncFifoExecutor
 from manyhands_zoosync import ZoosyncPoolEngine
 
+from .backends import cluster_of, names
 from .random_files import random_input
 from .test_flights import EXAMPLE, copy_of_example, manyhands_command, results
 from .test_flights import run as command_line
 
-ENGINES = {"sync": SequentialEngine, "multiprocessing": MultiProcessEngine, "zoosync": ZoosyncPoolEngine}
+ENGINES = names(kind="engine")
 POOLS = (MultiProcessEngine, ZoosyncPoolEngine)
 OUTPUTS = {"jsonl": "out.jsonl", "json": "out.json", "csv": "out.csv", "jsonl.gz": "out.jsonl.gz"}
 COUNTS = ("read", "ok", "rejected", "dead", "dropped", "cancelled")
@@ -102,8 +103,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Engine:
-    made: Engine = ENGINES[request.param]()
-    return made
+    return get_engine(request.param, **cluster_of(request.param))
 
 
 @pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)
