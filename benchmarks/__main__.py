@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import floors, report
 from benchmarks.cases import Group, Options, UsageError, can_import
-from benchmarks.groups import GROUPS, build
+from benchmarks.groups import GROUPS, ON_CLUSTERS, build
 from benchmarks.measure import CaseFailed
 from benchmarks.rounds import Measured, run_group
 
@@ -28,6 +29,8 @@ Done = tuple[Group, dict[str, Measured]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; returns the exit code."""
     asked = _parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
     try:
         done = _measure(asked)
     except UsageError as wrong:
@@ -42,12 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_UNMET if asked.check and not _passed(verdicts, allow_missing=asked.allow_missing) else 0
 
 
+def _leave(number: int, _: object) -> None:
+    """End as after ^C: nothing is left running."""
+    sys.exit(128 + number)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description="Measure manyhands, one process at a time.", allow_abbrev=False
     )
     add = parser.add_argument
-    add("groups", nargs="*", metavar="GROUP", help=f"what to measure, default all: {', '.join(GROUPS)}")
+    add(
+        "groups",
+        nargs="*",
+        metavar="GROUP",
+        help=f"what to measure: {', '.join(GROUPS)}; default: all that need no cluster",
+    )
     add("--rows", type=int, default=1_000_000, help="rows, or calls, of each case (default 1,000,000)")
     add("--memory-rows", type=int, default=1_000_000, help="rows of the memory group's smaller case")
     add("--rounds", type=int, default=5, help="how often each case runs (default 5)")
@@ -72,7 +85,7 @@ def _default_cache() -> Path:
 def _measure(asked: argparse.Namespace) -> list[Done]:
     if asked.json is None:
         asked.json = asked.cache / "results.json"
-    names = asked.groups or list(GROUPS)
+    names = asked.groups or [name for name in GROUPS if name not in ON_CLUSTERS]
     if unknown := [name for name in names if name not in GROUPS]:
         raise UsageError(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
     _own_folder(asked.cache)

@@ -6,10 +6,18 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.data import Dataset, ensure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from benchmarks.measure import Cluster
 
 CHILDREN = Path(__file__).parent / "children"
 GOOD = "out/good.jsonl"
@@ -64,7 +72,8 @@ class Case:
         same_bytes: its output equals that of the group's other cases that say so.
         leave_out_bad: compare its output without the rows that are bad in the other case's input.
         may_miscount: its output may have so many rows more or fewer.
-        own_clock: it checks its results itself, and writes only how long its work took, to `out/seconds`.
+        own_clock: it writes how long its work took, without its start, to `out/seconds`.
+        checks_itself: it has no output, and fails when its results are wrong.
     """
 
     name: str
@@ -76,6 +85,7 @@ class Case:
     leave_out_bad: bool = False
     may_miscount: int = 0
     own_clock: bool = False
+    checks_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +98,7 @@ class Group:
         baseline: name of the case that the others are set in relation to.
         rounds: how often each case runs.
         cases: what runs in turn.
+        cluster: starts what they run on, before the first round; ended after the last one.
     """
 
     name: str
@@ -95,6 +106,7 @@ class Group:
     baseline: str
     rounds: int
     cases: tuple[Case, ...]
+    cluster: Callable[[], AbstractContextManager[Cluster | None]] = nullcontext
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +177,40 @@ def mapped(options: Options, group: str, tool: str, calls: int, chunksize: int |
     size = () if chunksize is None else (str(chunksize),)
     command = (str(options.python), str(CHILDREN / "maps.py"), tool, str(calls), *size)
     name = "-".join((tool, *size))
-    return Case(name, command, folder_of(options, group, name), calls, own_clock=True)
+    return Case(name, command, folder_of(options, group, name), calls, own_clock=True, checks_itself=True)
 
 
 def queued(options: Options, group: str, batch: int, tasks: int, *, end: bool = False) -> Case:
     """Tasks through the shared-memory queue; or how long its end takes after the last of them."""
     command = (str(options.python), str(CHILDREN / "queues.py"), str(batch), str(tasks), *(("end",) if end else ()))
     name = "zoosync-end" if end else f"zoosync-{batch}"
-    return Case(name, command, folder_of(options, group, name), 0 if end else tasks, own_clock=True)
+    folder = folder_of(options, group, name)
+    return Case(name, command, folder, 0 if end else tasks, own_clock=True, checks_itself=True)
+
+
+def connected(options: Options, job: Job, kind: str, name: str) -> Case:
+    """The job by an executor or an engine: of the group's cluster, or of this machine for comparison."""
+    shown = f"{'engine' if kind == 'engine' else 'manyhands'}-{name}"
+    command = (kind, name, str(_source(options, job)), GOOD, BAD)
+    return _scripted(options, job, shown, "manyhands_pipe.py", *command)
+
+
+def usual(options: Options, job: Job, name: str, script: str, blocks: int) -> Case:
+    """The job as people write it for the group's cluster; its output is a folder of parts."""
+    return _scripted(options, job, name, script, str(_source(options, job)), GOOD, str(blocks))
+
+
+def submitted(options: Options, group: str, records: int, tool: str, chunksize: int | None = None) -> Case:
+    """Records in chunks of so many by an executor on the group's cluster; or as many plain tasks of that."""
+    name, size = (tool, ()) if chunksize is None else (f"manyhands-{chunksize}", (str(chunksize),))
+    command = (str(options.python), str(CHILDREN / "submits.py"), tool, str(records), *size)
+    return Case(name, command, folder_of(options, group, name), records, own_clock=True, checks_itself=True)
+
+
+def _scripted(options: Options, job: Job, name: str, script: str, *arguments: str) -> Case:
+    command = (str(options.python), str(CHILDREN / script), *arguments)
+    folder = folder_of(options, job.group, name)
+    return Case(name, command, folder, job.dataset.rows, same_bytes=True, own_clock=True)
 
 
 def folder_of(options: Options, group: str, name: str) -> Path:

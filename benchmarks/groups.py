@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import clusters
 from benchmarks.cases import (
     Case,
     Group,
@@ -13,12 +16,15 @@ from benchmarks.cases import (
     UsageError,
     by_hand,
     can_import,
+    connected,
     engine,
     folder_of,
     manyhands,
     mapped,
     process_pool,
     queued,
+    submitted,
+    usual,
     zoopipe,
 )
 from benchmarks.data import Dataset, Kind
@@ -30,16 +36,26 @@ PROCESSES = 2
 BATCH = 64
 SINGLE_PART = 50
 """Calls sent one by one take so much longer that a fiftieth of them will do."""
+RECORDS_PART = 100
+"""Of records in small chunks over connections a hundredth will do."""
+CHUNKSIZES = (1, 10, 1000)
+BAG_MIB = (1, 8)
+"""Blocks of a bag."""
+DATA_BLOCKS = (0, 16)
+"""How many of a dataset; 0 lets Ray choose."""
 
 
 def build(name: str, options: Options) -> Group:
     """The group of this name, with its inputs and job files in place.
 
     Raises:
-        UsageError: the manyhands command is missing.
+        UsageError: the manyhands command is missing, or what a cluster takes.
     """
     if not options.manyhands.is_file():
         raise UsageError(f"there is no manyhands command at {options.manyhands}; install it or say --manyhands PATH")
+    for module in ON_CLUSTERS.get(name, ()):
+        if not Path("/proc/self/stat").exists() or not can_import(options.python, module):
+            raise UsageError(f"{name} needs Linux, and {module} in {options.python}: see benchmarks/README.md")
     return GROUPS[name](options)
 
 
@@ -141,6 +157,50 @@ def _map_single(options: Options) -> Group:
     return Group("map-single", title, "executor-1", options.rounds, tuple(cases))
 
 
+def _dask(options: Options) -> Group:
+    """One job on a cluster of Dask: by ours, and as people write it; and on this machine."""
+    job = Job("dask", Dataset("csv", options.rows))
+    bags = [usual(options, job, f"bag-{mib}", "dask_bag.py", mib << 20) for mib in BAG_MIB]
+    title = f"{options.rows:,} rows of 6 columns, CSV to model to JSONL, {PROCESSES} warm workers of Dask, or processes"
+    cases = (*_ours(options, job, "dask"), *bags)
+    return Group("dask", title, bags[0].name, options.rounds, cases, partial(clusters.dask, options.python))
+
+
+def _ray(options: Options) -> Group:
+    """As for Dask; its JSON has other datetimes."""
+    job = Job("ray", Dataset("csv", options.rows))
+    sets = [usual(options, job, f"data-{blocks}", "ray_data.py", blocks) for blocks in DATA_BLOCKS]
+    title = f"{options.rows:,} rows of 6 columns, CSV to model to JSONL, {PROCESSES} warm CPUs of Ray, or processes"
+    cases = (*_ours(options, job, "ray"), *(replace(case, same_bytes=False) for case in sets))
+    return Group("ray", title, sets[0].name, options.rounds, cases, partial(clusters.ray, options.python))
+
+
+def _ours(options: Options, job: Job, name: str) -> list[Case]:
+    backends = (name, "multiprocessing")
+    return [connected(options, job, kind, backend) for backend in backends for kind in ("engine", "executor")]
+
+
+def _dask_submit(options: Options) -> Group:
+    """Small chunks against the plainest use of a client."""
+    records = max(options.rows // RECORDS_PART, 1)
+    cases = (*_in_chunks(options, "dask", records), submitted(options, "dask-submit", records, "submit"))
+    title = f"{records:,} records in small chunks, and plain tasks, {PROCESSES} warm workers of Dask"
+    return Group("dask-submit", title, "submit", options.rounds, cases, partial(clusters.dask, options.python))
+
+
+def _ray_submit(options: Options) -> Group:
+    """As for Dask; tasks, and calls of actors."""
+    records = max(options.rows // RECORDS_PART, 1)
+    plain = [submitted(options, "ray-submit", records, tool) for tool in ("tasks", "actors")]
+    title = f"{records:,} records in small chunks, and plain tasks, {PROCESSES} warm CPUs of Ray"
+    cases = (*_in_chunks(options, "ray", records), *plain)
+    return Group("ray-submit", title, "tasks", options.rounds, cases, partial(clusters.ray, options.python))
+
+
+def _in_chunks(options: Options, name: str, records: int) -> list[Case]:
+    return [submitted(options, f"{name}-submit", records, name, size) for size in CHUNKSIZES]
+
+
 def _startup(options: Options) -> Group:
     """How long it takes until anything happens; runs so short need more rounds."""
     python = str(options.python)
@@ -166,4 +226,15 @@ GROUPS: dict[str, Callable[[Options], Group]] = {
     "map": _map,
     "map-single": _map_single,
     "startup": _startup,
+    "dask": _dask,
+    "dask-submit": _dask_submit,
+    "ray": _ray,
+    "ray-submit": _ray_submit,
 }
+ON_CLUSTERS: dict[str, tuple[str, ...]] = {
+    "dask": ("manyhands_dask", "manyhands_multiprocessing", "dask.bag", "distributed"),
+    "dask-submit": ("manyhands_dask", "distributed"),
+    "ray": ("manyhands_ray", "manyhands_multiprocessing", "ray.data", "pandas"),
+    "ray-submit": ("manyhands_ray", "ray"),
+}
+"""Groups that start a cluster, and what it takes: only measured when they are named."""

@@ -20,13 +20,19 @@ BUSY = 0.1
 PACKAGES = (
     "manyhands-core",
     "manyhands-asyncio",
+    "manyhands-dask",
     "manyhands-multiprocessing",
+    "manyhands-ray",
     "manyhands-sync",
     "manyhands-threads",
     "manyhands-zoosync",
+    "distributed",
     "msgpack",
+    "pandas",
+    "pyarrow",
     "pydantic",
     "pydantic-core",
+    "ray",
     "zoopipe",
 )
 

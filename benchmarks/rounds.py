@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.cases import BAD, GOOD, SECONDS, Case, Group
 from benchmarks.data import is_bad
-from benchmarks.measure import CaseFailed, Sample, run
+from benchmarks.measure import CaseFailed, Cluster, Sample, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,22 +72,23 @@ def run_group(group: Group, tell: Callable[[str], None]) -> dict[str, Measured]:
     """
     measured = {case.name: Measured(case) for case in group.cases}
     digests: dict[str, str] = {}
-    for number in range(group.rounds):
-        for case in group.cases[:: -1 if number % 2 else 1]:
-            tell(f"{group.name}: round {number + 1} of {group.rounds}: {case.name}")
-            measured[case.name].samples.append(_run_case(case, digests))
+    with group.cluster() as cluster:
+        for number in range(group.rounds):
+            for case in group.cases[:: -1 if number % 2 else 1]:
+                tell(f"{group.name}: round {number + 1} of {group.rounds}: {case.name}")
+                measured[case.name].samples.append(_run_case(case, digests, cluster))
     return measured
 
 
-def _run_case(case: Case, digests: dict[str, str]) -> Sample:
+def _run_case(case: Case, digests: dict[str, str], cluster: Cluster | None) -> Sample:
     out = case.folder / "out"
     out.mkdir()
     try:
-        sample = run(case.command, case.folder)
-        if case.own_clock:
-            return replace(sample, seconds=_own_seconds(case))
-        if case.rows:
+        sample = run(case.command, case.folder, cluster)
+        if case.rows and not case.checks_itself:
             _check(case, digests)
+        if case.own_clock:
+            sample = replace(sample, seconds=_own_seconds(case))
     finally:
         shutil.rmtree(out)
     return sample
@@ -130,10 +131,11 @@ def _digest(parts: Iterator[bytes]) -> str:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """The file in pieces: this process must stay small (see `measure.run`)."""
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            yield block
+    """The file, or the parts of a folder, in pieces: this process must stay small (see `measure.run`)."""
+    for part in sorted(path.iterdir()) if path.is_dir() else [path]:
+        with part.open("rb") as file:
+            while block := file.read(BLOCK):
+                yield block
 
 
 def _clean_lines(path: Path) -> Iterator[bytes]:
