@@ -147,7 +147,8 @@ def kind(value: Mapping[str, Any]) -> str:
     if choices := value.get("enum") or ([value["const"]] if "const" in value else None):
         return ", ".join(f"`{toml(choice)}`" for choice in choices)
     least = f" from {value['minimum']}" if "minimum" in value else ""
-    return f"{value.get('type', 'any')}{least}"
+    named = "object" if "$ref" in value else "any"
+    return f"{value.get('type', named)}{least}"
 
 
 def default(value: Mapping[str, Any]) -> str:
