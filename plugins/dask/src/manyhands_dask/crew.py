@@ -51,9 +51,10 @@ class Crew:
         self.refusal: ManyhandsError | None = None
         self._has_looked = False
         self.teardown_error: ManyhandsError | None = None
-        self.changed = asyncio.Event()
-        self.is_closing = self.is_over = False
-        self.is_ending = False
+        self.changed: asyncio.Event = asyncio.Event()
+        self.is_closing: bool = False
+        self.is_over: bool = False
+        self.is_ending: bool = False
         self._refused: set[str] = set()
         self._hiring: dict[str, asyncio.Task[None]] = {}
         self._futile = 0

@@ -76,15 +76,15 @@ class Desk:
 
     def __init__(self, run: str, seats: int, worker: Worker, *, own: bool) -> None:
         self.run = run
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.own = own
-        self.job = b""
-        self.cancelled = False
+        self.job: bytes = b""
+        self.cancelled: bool = False
         self.flags: tuple[bool, bool] = (False, False)
         self.path: Path | None = None
         self._worker = worker
         self._words = self._open_words(seats)
-        self.seats = [Seat(number, self._words[number : number + 1]) for number in range(seats)]
+        self.seats: list[Seat] = [Seat(number, self._words[number : number + 1]) for number in range(seats)]
         self._comm: Comm | None = None
         self._writing = asyncio.Lock()
         self._before = Surroundings.here()

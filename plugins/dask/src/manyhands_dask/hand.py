@@ -47,8 +47,9 @@ class Hand:
 
     def __init__(self, address: str, info: Mapping[str, Any], seats: int, shop: Shop, heard: Heard) -> None:
         self.address = address
-        self.seats = [Seat(number) for number in range(seats)]
-        self.is_examined = self.is_given_up = False
+        self.seats: list[Seat] = [Seat(number) for number in range(seats)]
+        self.is_examined: bool = False
+        self.is_given_up: bool = False
         self.flags: tuple[bool, bool, bool] = (False, False, False)
         self._shop = shop
         self._heard = heard

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
@@ -26,7 +26,7 @@ class SecurityOptions(BaseModel):
         require_encryption: refuse to talk without TLS.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
     tls_ca_file: str | None = None
     tls_client_cert: str | None = None

@@ -66,8 +66,8 @@ class Supervisor:
         self._is_cancelled = False
         self._is_closed = False
         self._lock = threading.Lock()
-        self.started = threading.Event()
-        self.ended = threading.Event()
+        self.started: threading.Event = threading.Event()
+        self.ended: threading.Event = threading.Event()
         self.error: ManyhandsError | None = None
         self._thread = threading.Thread(target=self._drive, name="manyhands-dask", daemon=True)
 
