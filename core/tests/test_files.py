@@ -634,3 +634,22 @@ def test_a_part_that_will_be_taken_as_it_is_or_compressed_is_not_followed(tmp_pa
         assert whole._follower is None
         whole.discard()
     part.discard()
+
+
+@needs_locks
+@pytest.mark.parametrize("data", [b"1\n", b""])
+def test_a_writer_whose_place_was_taken_leaves_the_file_of_the_other_alone(tmp_path: Path, data: bytes) -> None:
+    lost = OutputFile(tmp_path / "part")
+    lost.write(data)
+    lost.finish()
+    (tmp_path / "part.partial").unlink()
+    other = OutputFile(tmp_path / "part")
+    other.write(b"2\n")
+    if data:
+        with pytest.raises(SinkError, match=r"part\.partial is no longer the file that was written"):
+            lost.publish()
+    lost.discard()
+    other.finish()
+    other.publish()
+    assert names(tmp_path) == ["part"]
+    assert (tmp_path / "part").read_bytes() == b"2\n"

@@ -270,6 +270,8 @@ class OutputFile:
         Raises:
             SinkError: it could not be renamed.
         """
+        if self.partial.exists() and not _is_at(self._raw, self.partial):
+            raise self._failed(OSError(f"{self.partial} is no longer the file that was written"))
         try:
             self._let_go()
             self.partial.replace(self.path)
@@ -283,7 +285,7 @@ class OutputFile:
         with suppress(SinkError, ValueError):  # what cannot be written any more is lost either way; or closed already
             self.finish()
         if not self._raw.closed:
-            empty = not os.fstat(self._raw.fileno()).st_size
+            empty = not os.fstat(self._raw.fileno()).st_size and _is_at(self._raw, self.partial)
             self._let_go()
             if empty:
                 self.partial.unlink(missing_ok=True)

@@ -49,8 +49,7 @@ class Follower:
             OSError: it cannot be copied.
         """
         try:
-            if complete is not None and self._is(complete):
-                copy_bytes(self._source, self._target)
+            if complete is not None and self._copy_rest(complete):
                 return True
             os.ftruncate(self._target, self._start)
             os.lseek(self._target, 0, os.SEEK_END)
@@ -58,12 +57,19 @@ class Follower:
         finally:
             os.close(self._source)
 
-    def _is(self, path: Path) -> bool:
+    def _copy_rest(self, complete: Path) -> bool:
         try:
-            # As long as it is open here, no other file can have its number.
-            return os.path.samestat(os.fstat(self._source), path.lstat())
+            # Opened anew, for a network file system may not show through the old descriptor what was written since.
+            source = os.open(complete, os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
             return False
+        with os.fdopen(source, "rb", 0):
+            # As long as it is open here, no other file can have its number.
+            if not os.path.samestat(os.fstat(self._source), os.fstat(source)):
+                return False
+            os.lseek(source, os.lseek(self._source, 0, os.SEEK_CUR), os.SEEK_SET)
+            copy_bytes(source, self._target)
+            return True
 
 
 def copy_bytes(source: int, target: int) -> None:

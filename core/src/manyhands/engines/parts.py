@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 
 _SHARED: Final = "do all workers and this program see the same folder under this name?"
+_APPEARS_SECONDS: Final = 3.0
+_LOOK_SECONDS: Final = 0.1
 
 
 class PartOutput(BaseOutputAdapter):
@@ -51,6 +54,18 @@ def part_path(path: Path, number: int) -> Path:
     return final.with_name(f"{final.name}.part-{number:04}")
 
 
+def _appears(part: Path) -> bool:
+    """Whether it is there: a network file system may say for a while that it is not, until the folder is read."""
+    end = time.monotonic() + _APPEARS_SECONDS
+    while not part.exists():
+        if time.monotonic() > end:
+            return False
+        with suppress(OSError):  # the folder is not there either
+            os.listdir(part.parent)  # noqa: PTH208  # to have the folder read is all
+        time.sleep(_LOOK_SECONDS)
+    return True
+
+
 class WholeOutput:
     """An output that is put together from parts.
 
@@ -80,10 +95,13 @@ class WholeOutput:
         """
         if self._path is not None:
             part = part_path(self._path, number)
-            if not part.exists():
+            if not _appears(part):
                 raise SinkError(f"{part}, which a worker has written, is not there: {_SHARED}")
-            self._writer.append(part)
-            part.unlink(missing_ok=True)
+            self._take(part)
+
+    def _take(self, part: Path) -> None:
+        self._writer.append(part)
+        part.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Everything is in it. Raises `SinkError`."""
@@ -100,8 +118,8 @@ class WholeOutput:
             number: of the first part that has not been taken over.
         """
         with suppress(SinkError, FileNotFoundError):  # what could not be written is lost either way
-            while self._path is not None:
-                self.append(number)
+            while self._path is not None and (part := part_path(self._path, number)).exists():
+                self._take(part)
                 number += 1
         self._remove(self._parts())
         self._writer.discard()
