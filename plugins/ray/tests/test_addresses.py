@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,30 @@ def test_auto(cluster: Head, tmp_path: Path) -> None:
 def test_client(cluster: Head, tmp_path: Path) -> None:
     check_ran(Program(tmp_path, cluster.client_address))
     wait_until(lambda: not cluster.pids("ray::Actor"), "the actors are gone")
+
+
+_CONNECTED = """
+import sys
+import ray
+from manyhands.errors import UsageError
+from manyhands_ray.cluster import Needs, join
+ray.init(sys.argv[1], log_to_driver=False)
+for address in sys.argv[2:]:
+    try:
+        print(join(address, 1, Needs(None)).address)
+    except UsageError as error:
+        print(error)
+"""
+
+
+def test_a_program_that_is_a_client_itself(cluster: Head) -> None:
+    """What it is connected to may be named in another way; another cluster is refused."""
+    named = (f"ray://localhost:{cluster.client_port}", "ray://192.0.2.1:10001", cluster.address)
+    program = [sys.executable, "-c", _CONNECTED, cluster.client_address, *named]
+    same, *others = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert same == cluster.client_address
+    assert len(others) == 2
+    assert all(f"is connected to the Ray cluster at {cluster.client_address} already" in other for other in others)
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -63,6 +64,8 @@ class Deeds(BaseHook):
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "hang":
             sleep(600)
+        if what == "hold":
+            ctypes.PyDLL(None).sleep(600)  # with the interpreter: nothing else of the worker runs
         if what == "wait":
             assert self.folder is not None
             (self.folder / f"{os.getpid()}").touch()
@@ -96,9 +99,11 @@ def test_the_connection_of_the_program_is_used_and_kept(cluster: Head) -> None:
     wait_until(lambda: not cluster.pids("ray::Actor"), "the actors are gone")
 
 
-def test_another_cluster_is_refused() -> None:
-    with pytest.raises(UsageError, match="the program is connected to the Ray cluster at"):
-        run(rows(1), address="127.0.0.1:1")
+def test_another_cluster_is_refused(cluster: Head) -> None:
+    port = cluster.address.rpartition(":")[2]
+    for address in ("127.0.0.1:1", f"192.0.2.1:{port}"):
+        with pytest.raises(UsageError, match="the program is connected to the Ray cluster at"):
+            run(rows(1), address=address)
 
 
 def test_two_runs_at_a_time() -> None:
@@ -117,8 +122,9 @@ def test_a_poison_record_among_others(place: str) -> None:
     assert dead(run(rows(40, {7: "die"}), chunksize=16)) == (39, 1)
 
 
-def test_a_record_that_hangs(place: str) -> None:
-    report = run(rows(40, {7: "hang"}), run=RunOptions(record_timeout=1.0))
+@pytest.mark.parametrize("how", ["hang", "hold"])
+def test_a_record_that_hangs(place: str, how: str) -> None:
+    report = run(rows(40, {7: how}), run=RunOptions(record_timeout=1.0))
     assert dead(report) == (39, 1)
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Final
 from urllib.parse import SplitResult
 
 from manyhands.errors import WorkerInitError
+from manyhands_ray.places import host_and_port
 
 _SECONDS: Final = 5.0
-_PORTS: Final = {"ray": 10001}
 _PING: Final = "/ray.rpc.RayletDriver/ClusterInfo"
 _PING_REQUEST: Final = b"\x08\x06"  # type: PING
 
-_REMEDY: Final = (
-    "set RAY_AUTH_MODE=token for this program, and let the cluster's token be in RAY_AUTH_TOKEN, in the file that "
-    "RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
+_WHERE: Final = (
+    "let the cluster's token be in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
 )
+_REMEDY: Final = f"set RAY_AUTH_MODE=token for this program, and {_WHERE}"
 
 
 def check_port(named: str, place: SplitResult) -> None:
@@ -30,7 +31,7 @@ def check_port(named: str, place: SplitResult) -> None:
         WorkerInitError: nothing does, or it is no address.
     """
     try:
-        socket.create_connection(_host_and_port(place), timeout=_SECONDS).close()
+        socket.create_connection(host_and_port(place), timeout=_SECONDS).close()
     except (OSError, ValueError) as error:  # ValueError: no name of a host, or no number
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise WorkerInitError(
@@ -51,18 +52,12 @@ def check_client(address: str, place: SplitResult) -> None:
     from ray._private.grpc_utils import init_grpc_channel
 
     try:
-        host, port = _host_and_port(place)
+        host, port = host_and_port(place)
         with init_grpc_channel(f"{host}:{port}") as channel:
             ping = channel.unary_unary(_PING)
             ping(_PING_REQUEST, timeout=_SECONDS, wait_for_ready=True)
     except Exception as error:
         raise WorkerInitError(_refusal(address, error)) from error
-
-
-def _host_and_port(place: SplitResult) -> tuple[str, int]:
-    if not place.hostname:
-        raise ValueError("there is no host in it")
-    return place.hostname, place.port or _PORTS.get(place.scheme, 6379)
 
 
 def _refusal(address: str, error: Exception) -> str:
@@ -71,6 +66,8 @@ def _refusal(address: str, error: Exception) -> str:
     name: str = code().name if callable(code) else type(error).__name__
     if name == "AuthenticationError":
         return f"the Ray cluster at {address} cannot be used: there is no token here; {_REMEDY}"
+    if name in ("UNAUTHENTICATED", "PERMISSION_DENIED") and os.environ.get("RAY_AUTH_MODE") == "token":
+        return f"the Ray cluster at {address} refuses the token of this program, which is not its own: {_WHERE}"
     if name in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return f"the Ray cluster at {address} refuses this program, as it asks for its token: {_REMEDY}"
     what = "is that the port of its clients (--ray-client-server-port, 10001), and is the head up?"

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import ray
 
@@ -17,6 +16,7 @@ from manyhands.cpus import cpus
 from manyhands.errors import OptionsError, UsageError, WorkerInitError
 from manyhands_ray.client import check_client, check_port
 from manyhands_ray.local import QUIET, LocalRay
+from manyhands_ray.places import as_url, same_place
 
 _log: Final = logging.getLogger("manyhands")
 
@@ -164,10 +164,8 @@ def _known(address: str | None) -> str:
     Raises:
         UsageError: it is another one than this.
     """
-    if ray.util.client.ray.is_connected():
-        return address or "ray://"
-    current: str = ray.get_runtime_context().gcs_address
-    if address in (None, "auto", current) or _same_port(address, current):
+    current = _current()
+    if address is None or address == "auto" or same_place(address, current):
         return current
     raise UsageError(
         f"the program is connected to the Ray cluster at {current} already, and Ray knows no second one: leave out the "
@@ -175,23 +173,47 @@ def _known(address: str | None) -> str:
     )
 
 
-def _same_port(address: str | None, current: str) -> bool:
-    """A host has many names; two clusters with the same port are rarely meant."""
-    return address is not None and "://" not in address and address.rpartition(":")[2] == current.rpartition(":")[2]
+def _current() -> str:
+    client = ray.util.client.ray
+    if client.is_connected():
+        # There is no public way to ask for it.
+        return f"ray://{client.get_context().client_worker._conn_str}"  # noqa: SLF001
+    current: str = ray.get_runtime_context().gcs_address
+    return current
 
 
 def _connect(address: str) -> Any:
     place = _found() if address == "auto" else address
-    parts = urlsplit(place if "://" in place else f"//{place}")
+    parts = as_url(place)
     if place != "auto":
         check_port(f"{address} ({place})" if place != address else place, parts)
     if parts.scheme == "ray":
         check_client(place, parts)
+    elif place != "auto":
+        _check_taken(place)
     os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", _RECONNECT_SECONDS)
     try:
         return ray.init(address=address, **QUIET)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         raise WorkerInitError(_reason(address, error)) from error
+
+
+def _check_taken(place: str) -> None:
+    """See that something listens where Ray will look, which may be elsewhere: it would look there without end.
+
+    Raises:
+        WorkerInitError: nothing does.
+    """
+    from ray._private import services
+
+    try:
+        taken = str(services.canonicalize_bootstrap_address(place))
+    except Exception:  # noqa: BLE001  # it is no public function
+        return
+    try:
+        check_port(taken, as_url(taken))
+    except WorkerInitError as error:
+        raise WorkerInitError(f"Ray takes {place} for {taken}, but {error}; {_LOOPBACK}") from error
 
 
 def _found() -> str:
@@ -220,6 +242,10 @@ def _reason(address: str, error: Exception) -> str:
 
 
 _SERVER: Final = "try again, and start the head with GRPC_ENABLE_FORK_SUPPORT=0, without which Ray's server may fail"
+_LOOPBACK: Final = (
+    "a head that listens at the loopback address alone is used with RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 in the "
+    "environment of this program, too"
+)
 _HINT: Final = "if it asks for a token, set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
 
 

@@ -83,6 +83,7 @@ class Crew:
         self._numbers = 0
         self._futile = 0
         self._refused = 0
+        self._why_fewer: ManyhandsError | None = None
         self._buried: list[Hand] = []
         self.hands: list[Hand] = []
         self.wanted: int = 0
@@ -99,10 +100,12 @@ class Crew:
         self.hire_all()
 
     def hire_all(self) -> None:
-        """Start those that are missing."""
+        """Start those that are missing; if none are started any more and the last is gone, that is an error."""
         while len(self.hands) + self._hiring < self.wanted and self._may_hire:
             self._hiring += 1
             self._run_aside(self._hire)
+        if self._futile >= _FUTILE_LIVES and not self.hands and not self._hiring:
+            self.error = self.error or self._why_fewer
 
     def when_answered(self, hand: Hand, then: Callable[[Hand, bytes], None]) -> Callable[[Answer], None]:
         """What to do with the answer to a call.
@@ -225,6 +228,7 @@ class Crew:
         self._give_up(error)
 
     def _give_up(self, error: ManyhandsError) -> None:
+        self._why_fewer = error
         if self.hands:
             _log.warning("there will be fewer workers: %s", error)
         else:

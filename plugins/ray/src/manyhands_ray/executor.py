@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from manyhands.errors import ProtocolError, RunAborted, WorkerInitError
+from manyhands.errors import OptionsError, ProtocolError, RunAborted, WorkerInitError
 from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress, checked_count
 from manyhands.worker.shipping import with_sources
 from manyhands_ray.cluster import Cluster, Needs, join
@@ -68,7 +68,7 @@ class RayExecutor(BaseExecutor):
         super().__init__(
             schema_model, chunksize=chunksize, use_batch_validation=use_batch_validation, compression=compression
         )
-        self.address = address
+        self.address = _checked(address)
         self.max_inflight: int | None = checked_count("max_inflight", max_inflight)
         self.max_workers: int | None = checked_count("max_workers", max_workers)
         self._needs = Needs(resources)
@@ -135,3 +135,9 @@ class RayExecutor(BaseExecutor):
         if self._supervisor is None:
             raise ProtocolError("this executor is used before start() or after shutdown()")
         return self._supervisor
+
+
+def _checked(address: str | None) -> str | None:
+    if address is not None and "://" in str(address) and not str(address).startswith("ray://"):
+        raise OptionsError(f"address must be auto, host:port or ray://host:port, not {address!r}")
+    return address

@@ -25,6 +25,7 @@ from manyhands.worker.transport import dump_chunk
 from manyhands_ray.actor import ASIDE, Actor
 from manyhands_ray.board import Board, pid_space
 from manyhands_ray.pulse import check_connection
+from manyhands_ray.whereabouts import Whereabouts
 
 _NEAR_SECONDS: Final = 1.0
 _FAR_SECONDS: Final = 0.1
@@ -86,7 +87,7 @@ class Hand:
         self._actor = actor
         self._board = Board.create(shop.folder / f"{shop.boards}{number}")
         self._killed: float | None = None
-        self._word = 0
+        self._far = Whereabouts()
         self._wishes = (False, False)
         self._log: WorkerLog | None = None
         self._pid: int | None = None
@@ -111,6 +112,7 @@ class Hand:
 
     def give(self, task: Task, then: Callable[[bytes | BaseException], None]) -> None:
         """Give it a chunk."""
+        self._far.begin()
         self.state, self.task = State.BUSY, task
         self._ask(self._actor.run, then, msgpack.packb(dump_chunk(task[0])))
 
@@ -159,7 +161,8 @@ class Hand:
 
     def take_heed(self, answer: bytes) -> None:
         """Take in where it is, and log what it has printed."""
-        self._word, output, note = msgpack.unpackb(answer)
+        word, output, note = msgpack.unpackb(answer)
+        self._far.hear(word)
         self.log(output)
         self._wishes = self._shop.on_note(note) if note else (False, False)
 
@@ -183,8 +186,9 @@ class Hand:
         task = self.task
         if task is None:
             return None
-        word = self._board.word[0] if self._near else self._word
-        return read_progress(word, task[0], self._shop.batch_size, self.name)
+        if not self._near:
+            return self._far.progress(task[0], self._shop.batch_size, self.name)
+        return read_progress(self._board.word[0], task[0], self._shop.batch_size, self.name)
 
     def last_progress(self) -> Progress | None:
         """Where it died: only where its board is, that is known."""

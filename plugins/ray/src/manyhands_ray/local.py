@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +30,16 @@ _RANDOM_BYTES: Final = 8
 _SOCKET_BYTES: Final = 40
 """So long may the folder of a session be: a path of sockets inside must not be longer than 107 bytes."""
 
-_REAPER: Final = 'read -r end && exit; kill -KILL "$@" 2>/dev/null'
+_REAPER: Final = """
+read -r end && exit
+for process; do
+    read -r stat < "/proc/${process%:*}/stat" || continue
+    set -- ${stat##*)}
+    [ "${20}" = "${process#*:}" ] && kill -KILL "${process%:*}"
+done
+"""
+"""Kills what is named by id and start time, as long as it is that: an id is given out again."""
+
 _EXIT_SECONDS: Final = 10.0
 
 
@@ -46,12 +55,14 @@ class LocalRay:
     """
 
     def __init__(self, workers: int | None, needs: Needs) -> None:
-        with ExitStack() as opened:
+        with ExitStack() as opened, ExitStack() as begun:
             folder = _folder()
             opened.callback(shutil.rmtree, folder, ignore_errors=True)
-            opened.callback(ray.shutdown, wait_for_processes=True)
+            begun.callback(ray.shutdown, wait_for_processes=True)
+            others = _descendants(os.getpid())
             self.context: Any = _init(folder, workers or cpus(), needs)
-            opened.enter_context(_reaped(_descendants(os.getpid())))
+            opened.enter_context(_reaped(_descendants(os.getpid(), others)))
+            opened.enter_context(begun.pop_all())  # it ends before the reaper does
             self._open = opened.pop_all()
 
     def close(self) -> None:
@@ -71,7 +82,7 @@ def _init(folder: Path, workers: int, needs: Needs) -> Any:
                 _temp_dir=str(folder),
                 **QUIET,
             )
-    except (RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # a node that is slow to start is a bare one
         raise WorkerInitError(f"Ray cannot be started on this machine: {error}") from error
 
 
@@ -94,10 +105,10 @@ def _on_this_machine_only() -> Iterator[None]:
 
 
 @contextmanager
-def _reaped(pids: set[int]) -> Iterator[None]:
-    """Processes that are killed when this one is: Ray's own agents live on then, for ever."""
+def _reaped(processes: Collection[str]) -> Iterator[None]:
+    """Processes, as `PID:START`, that are killed when this one is: Ray's own agents live on then, for ever."""
     reaper = subprocess.Popen(  # noqa: S603  # it is a constant, and numbers
-        ["/bin/sh", "-c", _REAPER, "reaper", *map(str, sorted(pids))],
+        ["/bin/sh", "-c", _REAPER, "reaper", *sorted(processes)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -109,17 +120,29 @@ def _reaped(pids: set[int]) -> Iterator[None]:
         reaper.communicate(b"end\n", _EXIT_SECONDS)
 
 
-def _descendants(pid: int) -> set[int]:
-    """Processes that it has started, and those that they have."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError, ValueError, IndexError):
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+def _descendants(pid: int, others: Collection[str] = ()) -> set[str]:
+    """Processes that it has started, and those that they have, as `PID:START`.
+
+    Args:
+        pid: of it.
+        others: those of them that do not count, nor does what they have started.
+    """
+    table = _processes()
     found, size = {pid}, 0
     while len(found) > size:
         size = len(found)
-        found |= {child for child, parent in parents.items() if parent in found}
-    return found - {pid}
+        found |= {child for child, (parent, name) in table.items() if parent in found and name not in others}
+    return {table[child][1] for child in found - {pid}}
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    """The parent of each, and its name as `PID:START`."""
+    table: dict[int, tuple[int, str]] = {}
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError, ValueError, IndexError):
+            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            table[int(folder.name)] = int(fields[1]), f"{folder.name}:{fields[19]}"
+    return table
 
 
 def _has_dashboard() -> bool:

@@ -82,16 +82,16 @@ class Work:
         self._waiting.appendleft(task)
 
     def fail_waiting(self, error: BaseException | None) -> None:
-        """What nobody will run: cancelled, or failed if there should have been workers.
+        """What nobody will run: cancelled, or failed if there should have been workers, or if it cannot be cancelled.
 
         Args:
-            error: why there are none.
+            error: why there are none; None: there need not be.
         """
         while self._waiting:
             _, future = self._waiting.popleft()
             if error is None:
                 future.cancel()
-            elif future.set_running_or_notify_cancel():
+            if future.running() or future.set_running_or_notify_cancel():  # running: it was lost before it began
                 future.set_exception(no_workers(error))
 
     def _leave(self, task: Task) -> Future[ChunkResult]:
@@ -103,4 +103,6 @@ def no_workers(error: BaseException | None) -> ExecutorBroken:
     """What a chunk fails with that comes too late."""
     if isinstance(error, ExecutorBroken):
         return error
+    if error is None:
+        return ExecutorBroken("the workers were ended")
     return ExecutorBroken(f"there are no workers any more: {error}")
