@@ -27,6 +27,20 @@ from .deeds import Colour, Kills, Odd, Paces, paint, pipe_to
 NOWHERE = "tcp://127.0.0.1:9"
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("tcp://nobody.invalid:8786", "no host nobody.invalid"),
+        ("tls://127.0.0.1:9", "tls:// needs security: tls_ca_file, tls_client_cert and tls_client_key"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told_at_once(address: str, words: str) -> None:
+    before = time.monotonic()
+    with pytest.raises(WorkerInitError, match=f"no Dask scheduler can be used at {address}: {words}"):
+        Pool(executor=DaskExecutor(address=address)).map(abs, [1])
+    assert time.monotonic() - before < 10
+
+
 def test_the_plugin_imports_nothing_of_dask() -> None:
     code = (
         "import sys, manyhands_dask.plugin, manyhands_dask; manyhands_dask.plugin.manyhands_backends()\n"

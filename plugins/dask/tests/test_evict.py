@@ -21,6 +21,7 @@ from manyhands.worker import codec
 from manyhands_dask import DaskExecutor
 from manyhands_dask.hand import Hand
 from manyhands_dask.keeper import Keeper
+from manyhands_dask.tasks import Task
 
 from .clusters import Cluster, cluster, has_ended, wait_until
 
@@ -148,9 +149,24 @@ def test_a_worker_that_cannot_tell_is_waited_for_no_longer(
         if dies:
             seat.process.send_signal(signal.SIGKILL)
         assert is_cancelled(seat.second)
-        assert is_lost(seat.first)
         wait_until(lambda: has_ended(seat.process), "the worker that says nothing is killed")
+        if dies:
+            assert is_lost(seat.first)
+        else:
+            wait_until(lambda: seat.pid_of(FIRST) != seat.process.pid, "what is not to blame runs elsewhere")
     assert not seat.ran(SECOND)
+
+
+def test_a_worker_is_killed_only_for_what_it_still_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunk = Chunk(0, 0, 1, ChunkKind.PACKED, b"")
+    hand, killed = Hand("tcp://there", {}, 1, None, None), []  # type: ignore[arg-type]  # neither is used
+    monkeypatch.setattr(hand, "kill", killed.append)
+    begun, back, stays = (Task(chunk, Future(), hand, hand.seats[0], is_evicted=True) for _ in range(3))
+    begun.begin()
+    back.leave()
+    for task in (begun, back, stays):
+        hand._insist(task)
+    assert killed == [stays]
 
 
 def test_a_worker_that_cannot_be_killed_is_left_to_itself(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from distributed import Client
 from distributed.security import Security
@@ -67,6 +68,7 @@ class Cluster:
 
 @asynccontextmanager
 async def _client(address: str, security: Security | None) -> AsyncIterator[Client]:
+    await _resolve(address)
     asyncio.get_running_loop().set_exception_handler(without_timeouts)
     client = Client(
         address, asynchronous=True, security=security, timeout=_CONNECT_SECONDS, set_as_default=False, name="manyhands"
@@ -81,6 +83,15 @@ async def _client(address: str, security: Security | None) -> AsyncIterator[Clie
         yield client
     finally:
         await _closed(client)
+
+
+async def _resolve(address: str) -> None:
+    """Look the name up, which Dask would go on trying to and then say that time is over."""
+    host = urlsplit(address).hostname or ""
+    try:
+        await asyncio.get_running_loop().getaddrinfo(host, None)
+    except OSError as error:
+        raise WorkerInitError(f"no Dask scheduler can be used at {address}: no host {host}: {error}") from error
 
 
 async def _closed(client: Client) -> None:
@@ -111,6 +122,10 @@ def _reason(error: BaseException) -> str:
     """The innermost cause says most."""
     causes = list(_causes(error))
     for cause in causes:
+        if isinstance(cause, TypeError) and "ssl_context" in str(cause):
+            return "tls:// needs security: tls_ca_file, tls_client_cert and tls_client_key"
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return "nothing talks TLS there; without it an address begins with tcp://"
         if isinstance(cause, ssl.SSLError):
             return f"its certificate is refused, or ours is: {cause}; see tls_ca_file of security"
     first = str(causes[0]) or type(causes[0]).__name__

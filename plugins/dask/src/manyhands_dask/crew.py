@@ -27,6 +27,9 @@ _PARTING_SECONDS: Final = 3.0
 _ALONE_SECONDS: Final = 60.0
 """So long there may be no worker."""
 
+_STUCK_SECONDS: Final = 20.0
+"""So long all workers may be busy with somebody else's tasks before that is told."""
+
 _FUTILE_LIVES: Final = 3
 """So many workers in a row that died before they did anything, and no more are asked."""
 
@@ -62,6 +65,7 @@ class Crew:
         self._heard = Heard(self._be_ready, self._be_free, self.chunks.take_back, self._refuse, self._hear_end, news)
         self._alone_since = monotonic()
         self._told = False
+        self._was_ready = False
 
     @property
     def seats(self) -> list[Seat]:
@@ -109,6 +113,12 @@ class Crew:
             await asyncio.wait(hiring, timeout=1.0)
             self._hiring = {address: each for address, each in self._hiring.items() if not each.done()}
 
+    def kill_those_at_work(self) -> None:
+        """Not those whose seats have ended, or have never begun because somebody else's task runs there."""
+        for hand in self.hands.values():
+            if hand.is_at_work:
+                hand.kill()
+
     async def _look(self) -> None:
         identity = await self._shop.client.scheduler.identity()
         workers: Mapping[str, Any] = identity["workers"]
@@ -126,8 +136,8 @@ class Crew:
         return not known and not self.is_ending and info.get("status") == "running"
 
     def _seats_of(self, info: Mapping[str, Any]) -> int:
-        """How many a worker may have."""
-        room = None if self._most is None else self._most - len(self.seats)
+        """How many a worker may have. Some are asked in place of those that are stuck, and may be too many later."""
+        room = None if self._most is None else self._most - sum(_is_counted(seat) for seat in self.seats)
         counts = [info["nthreads"]] if room is None else [info["nthreads"], max(room, 0)]
         has = info.get("resources") or {}
         counts += [int(float(has.get(name, 0)) // amount) for name, amount in self._shop.resources.items()]
@@ -156,7 +166,7 @@ class Crew:
 
     async def _lose(self, hand: Hand) -> None:
         """A worker has ended, or its connection has."""
-        if all(seat.state in (State.WAITING, State.ENDED) for seat in hand.seats):
+        if not hand.is_at_work:
             await hand.leave()
             return
         await hand.bury()
@@ -172,8 +182,12 @@ class Crew:
         if self.is_closing:
             self.changed.set()
 
-    def _be_ready(self) -> None:
-        self._alone_since, self._told = monotonic(), False
+    def _be_ready(self, hand: Hand, seat: Seat) -> None:
+        if self._most is not None and self.ready > self._most:  # see `_seats_of`
+            hand.dismiss(seat)
+            return
+        self._alone_since, self._told, self._was_ready = monotonic(), False, True
+        self.error = None
         self.chunks.hand_out()
         self.changed.set()
 
@@ -210,7 +224,7 @@ class Crew:
         if self._futile >= _FUTILE_LIVES:
             hint = "see the hooks' setup, and what the modules of the job do when they are imported"
             raise WorkerInitError(f"workers die before they have done anything; {hint}")
-        if self.error is not None and not self.seats:
+        if self.error is not None and not self.seats and not self._was_ready:  # or others are about to be replaced
             raise self.error
         self._wait_for_workers()
 
@@ -218,14 +232,29 @@ class Crew:
         alone = monotonic() - self._alone_since
         if self.seats:  # they are being set up, or busy with somebody else's tasks
             self._alone_since = monotonic()
+            self._tell_if_stuck()
             return
         needs = f" that has {dict(self._shop.resources)}" if self._shop.resources else ""
         what = f"the Dask cluster at {self._shop.client.scheduler.address} has no worker{needs}"
         if alone > _ALONE_SECONDS:
-            raise ExecutorBroken(f"{what} since {alone:.0f} s")
+            raise ExecutorBroken(f"{what} since {alone:.0f} s{self._why}")
         if alone > _ALONE_SECONDS / 12 and not self._told:
             self._told = True
             _log.warning("%s; waiting for one", what)
+
+    def _tell_if_stuck(self) -> None:
+        asked = [seat.asked for seat in self.seats if seat.is_stuck and seat.asked is not None]
+        if len(asked) == len(self.seats) and monotonic() - max(asked) > _STUCK_SECONDS and not self._told:
+            self._told = True
+            _log.warning("every worker that is asked is busy with somebody else's tasks; waiting for one%s", self._why)
+
+    @property
+    def _why(self) -> str:
+        return f"; one could not be set up: {self.error}" if self.error is not None else ""
+
+
+def _is_counted(seat: Seat) -> bool:
+    return seat.state is not State.LEAVING and not seat.is_stuck
 
 
 def _ignore(number: int, status: tuple[int, ...]) -> None:

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from distributed.worker import Worker
 
 _TELL_SECONDS: Final = 0.05
+_BEAT_SECONDS: Final = 0.1
 _WAIT_SECONDS: Final = 30.0
 
 _desks: Final[dict[str, Desk]] = {}
+_before: Surroundings | None = None
+"""What was in force when the first of these desks was opened."""
 
 
 def open_desk(run: str, seats: int, *, own: bool, dask_worker: Worker) -> Message:
@@ -87,7 +90,7 @@ class Desk:
         self.seats: list[Seat] = [Seat(number, self._words[number : number + 1]) for number in range(seats)]
         self._comm: Comm | None = None
         self._writing = asyncio.Lock()
-        self._before = Surroundings.here()
+        _remember_surroundings()
         self._tasks: set[asyncio.Task[object]] = set()
         worker.handlers[run] = self.serve
         _desks[run] = self
@@ -98,9 +101,12 @@ class Desk:
             return memoryview(array("Q", [0] * count))
         # Not in its own folder, which the nanny removes when the worker dies.
         self.path = Path(self._worker.local_directory).parent / f"{self.run}-{os.getpid()}"
-        self.path.write_bytes(bytes(8 * count))
-        with self.path.open("r+b") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0)).cast("Q")
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(file, bytes(8 * count))
+            return memoryview(mmap.mmap(file, 0)).cast("Q")
+        finally:
+            os.close(file)
 
     async def serve(self, comm: Comm) -> Status:
         """Hold the connection with the program until it ends."""
@@ -128,6 +134,8 @@ class Desk:
             case "flags":
                 self.cancelled, *flags = message["flags"]
                 self.flags = flags[0], flags[1]
+            case "leave":
+                self.seats[message["seat"]].take(None)
             case "end":
                 for seat in self.seats:
                     seat.take(None)
@@ -173,8 +181,7 @@ class Desk:
         self._unlink()
         if not _desks:
             shipping.remove()
-            with suppress(WorkerInitError):  # it was in force before
-                self._before.enter_process()
+            _restore_surroundings()
 
     def _unlink(self) -> None:
         """Who has the file mapped keeps it."""
@@ -188,10 +195,25 @@ class Desk:
             self.close()
 
     async def _tell_words(self) -> None:
+        """From time to time also where there is nothing new, so that it is noticed if nothing can be told."""
         told: list[int] = []
+        told_at = 0.0
         while True:
             await asyncio.sleep(_TELL_SECONDS)
             now = self._words.tolist()
-            if now != told:
-                told = now
+            if now != told or self.loop.time() - told_at > _BEAT_SECONDS:
+                told, told_at = now, self.loop.time()
                 await self.tell(what="words", words=now)
+
+
+def _remember_surroundings() -> None:
+    """Once for runs that overlap: the second finds those of the first."""
+    global _before  # noqa: PLW0603  # they belong to the process
+    if not _desks:
+        _before = Surroundings.here()
+
+
+def _restore_surroundings() -> None:
+    if _before is not None:
+        with suppress(WorkerInitError):  # the locale was in force before
+            _before.enter_process()

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from distributed.comm import connect
-
-from manyhands.errors import WorkerInitError, WorkerLost
+from manyhands.errors import WorkerLost
 from manyhands.worker.cell import read_progress
 from manyhands.worker.pickles import load_failure
 from manyhands.worker.transport import dump_chunk, load_result
 from manyhands.worker.versions import check_versions, versions
 from manyhands_dask.desk import occupy, open_desk
-from manyhands_dask.keeper import Keeper, call
-from manyhands_dask.tasks import Seat, State, Task
+from manyhands_dask.keeper import Keeper, call, connected
+from manyhands_dask.tasks import Seat, State, Task, somewhere_after
 
 if TYPE_CHECKING:
     from distributed.comm import Comm
@@ -25,13 +23,13 @@ if TYPE_CHECKING:
     from manyhands.executor import Progress
     from manyhands_dask.shop import Heard, Shop
 
-_log: Final = logging.getLogger("manyhands")
-
 _DISTRIBUTION: Final = "manyhands-dask"
-_CONNECT_SECONDS: Final = 10.0
 _END_SECONDS: Final = 4.0
 _ANSWER_SECONDS: Final = 10.0
 """So long a worker may take to say whether a chunk has begun there."""
+
+_SILENT_SECONDS: Final = 0.4
+"""A worker that has said nothing for so long cannot: it does otherwise every `desk._BEAT_SECONDS`."""
 
 
 class Hand:
@@ -58,10 +56,16 @@ class Hand:
         self._comm: Comm | None = None
         self._code: int | None = None
         self._words: list[int] = []
+        self._heard_at = monotonic()
         self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._killing: asyncio.Task[None] | None = None
         self._culprits: set[Task] = set()
         self._has_ended = asyncio.Event()
+
+    @property
+    def is_at_work(self) -> bool:
+        """A seat of it has begun and has not ended."""
+        return any(seat.state not in (State.WAITING, State.ENDED) for seat in self.seats)
 
     async def open(self) -> None:
         """Connect, and ask for the seats.
@@ -74,8 +78,10 @@ class Hand:
         check_versions(await call(client, self.address, versions, _DISTRIBUTION), self.address, _DISTRIBUTION)
         opened = await call(client, self.address, open_desk, run, len(self.seats), own=self._shop.own)
         self.is_examined = True
-        self._keeper = await self._kept(opened["pid"], opened["path"])
-        self._comm = await self._connected()
+        if self._nanny is not None and opened["path"] is not None:
+            keeper = Keeper(client, self._nanny, run, opened["pid"])
+            self._keeper = keeper if await keeper.can_watch(opened["path"]) else None
+        self._comm = await connected(client, self.address)
         await self._comm.write({"op": run, "reply": False})
         await self._comm.write({"what": "job", "job": self._shop.job})
         for seat in self.seats:
@@ -84,14 +90,16 @@ class Hand:
     async def serve(self) -> None:
         """Hear what it says, until the connection ends."""
         assert self._comm is not None  # noqa: S101  # for type checkers: it was opened
-        writing = asyncio.create_task(self._write(self._comm))
+        helpers = [asyncio.create_task(self._write(self._comm)), asyncio.create_task(self._ask_keeper())]
         try:
             while True:
                 self._hear(await self._comm.read())
+                self._heard_at = monotonic()
         except OSError:
             pass
         finally:
-            writing.cancel()
+            for each in helpers:
+                each.cancel()
             self._comm.abort()
             self._has_ended.set()
 
@@ -106,6 +114,11 @@ class Hand:
         """Ask for a chunk that has not begun; it comes back, or its begin is told."""
         assert task.seat is not None  # noqa: S101  # for type checkers: it was given to one of ours
         self.tell(what="recall", seat=task.seat.number, id=id(task))
+
+    def dismiss(self, seat: Seat) -> None:
+        """Let a seat end that has nothing to do."""
+        seat.state = State.LEAVING
+        self.tell(what="leave", seat=seat.number)
 
     def evict(self, task: Task) -> None:
         """Take a chunk off this worker. Whether it has begun, only the worker knows: what it says may be under way."""
@@ -151,7 +164,18 @@ class Hand:
             await self._keeper.forget()
 
     def progress(self, task: Task) -> Progress | None:
-        """Where it is in a chunk."""
+        """Where it is in a chunk that has begun; where nobody can tell, all that may be under way."""
+        told = self._told(task)
+        if self._keeper is None and self._is_silent:
+            return somewhere_after(told, task.chunk, self.address)
+        return told
+
+    @property
+    def _is_silent(self) -> bool:
+        """Code that holds the interpreter lock keeps it from saying anything."""
+        return monotonic() - self._heard_at > _SILENT_SECONDS
+
+    def _told(self, task: Task) -> Progress | None:
         seat, words = task.seat, self._words  # once: another thread may ask
         if seat is None or seat.number >= len(words):
             return None
@@ -159,7 +183,7 @@ class Hand:
 
     def lost(self, task: Task | None = None) -> WorkerLost:
         """What a chunk that had begun fails with, after the end."""
-        code, progress = self._code, self.progress(task) if task is not None else None
+        code, progress = self._code, self._told(task) if task is not None else None
         if code is None or code >= 0:
             return WorkerLost(code, progress=progress, worker=self.address)
         return WorkerLost(signal=-code, progress=progress, worker=self.address)
@@ -169,33 +193,13 @@ class Hand:
         if not self._culprits or task in self._culprits:
             return True
         # We have killed it for another. Nobody is to blame, but hooks may have seen it.
-        progress = self.progress(task)
+        progress = self._told(task)
         return not self._shop.replayable and (progress is None or progress.stage != "unpack")
-
-    async def _kept(self, pid: int, path: str | None) -> Keeper | None:
-        """Its nanny, if it has one that can be used."""
-        if self._nanny is None or path is None:
-            return None
-        keeper = Keeper(self._shop.client, self._nanny, self._shop.run, pid)
-        try:
-            await keeper.watch(path)
-        except (TimeoutError, WorkerInitError) as error:
-            _log.warning("the nanny of the worker at %s cannot be used: %s", self.address, error)
-            return None
-        return keeper
-
-    async def _connected(self) -> Comm:
-        try:
-            return await connect(self.address, timeout=_CONNECT_SECONDS, **self._shop.client.connection_args)
-        except OSError as error:
-            raise WorkerInitError(
-                f"the worker at {self.address} cannot be reached from here: {error}; chunks go straight to the workers"
-            ) from error
 
     def _insist(self, task: Task) -> None:
         """It has not answered: code that holds the interpreter lock keeps it from that, or it is stopped."""
-        if task.seat is not None and task in task.seat.held:
-            self.kill()
+        if task.hand is self and task.is_evicted and not task.has_begun:
+            self.kill(task)
 
     async def _kill(self) -> None:
         """See that nothing more is heard of it, even where its process cannot be killed."""
@@ -210,7 +214,15 @@ class Hand:
             self.is_given_up = True
             self.close()
 
+    async def _ask_keeper(self) -> None:
+        """Who holds the interpreter lock says nothing, but its nanny sees where it is."""
+        while self._keeper is not None:
+            await asyncio.sleep(_SILENT_SECONDS / 2)
+            if self._is_silent and any(task.has_begun for seat in self.seats for task in seat.held):
+                self._words = await self._keeper.words() or self._words
+
     def _occupy(self, seat: Seat) -> None:
+        seat.asked = monotonic()
         seat.job = self._shop.client.submit(
             occupy,
             self._shop.run,
@@ -268,7 +280,7 @@ class Hand:
             seat.state = State.STARTING
         elif what == "ready":
             seat.state = State.READY
-            self._heard.ready()
+            self._heard.ready(self, seat)
         elif what == "failed":
             seat.state = State.ENDED
             self._heard.refused(load_failure(message["error"]))

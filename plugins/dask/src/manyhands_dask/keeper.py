@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from distributed.comm import connect
 from distributed.protocol.pickle import dumps
 
 from manyhands.errors import WorkerInitError
@@ -14,6 +16,9 @@ from manyhands_dask import nanny
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.comm import Comm
+
+_log: Final = logging.getLogger("manyhands")
 
 _CALL_SECONDS: Final = 10.0
 _LAST_SECONDS: Final = 4.0
@@ -58,6 +63,24 @@ async def call(
     raise WorkerInitError(f"the process at {address} fails: {error!r}")
 
 
+async def connected(client: Client, address: str) -> Comm:
+    """A connection of our own with a worker.
+
+    Args:
+        client: of the cluster.
+        address: of the worker.
+
+    Raises:
+        WorkerInitError: it cannot be reached from here.
+    """
+    try:
+        return await connect(address, timeout=_CALL_SECONDS, **client.connection_args)
+    except OSError as error:
+        raise WorkerInitError(
+            f"the worker at {address} cannot be reached from here: {error}; chunks go straight to the workers"
+        ) from error
+
+
 class Keeper:
     """The nanny of a worker: it outlives that, and can kill it.
 
@@ -74,23 +97,33 @@ class Keeper:
         self._run = run
         self._pid = pid
 
-    async def watch(self, path: str) -> None:
-        """Let it keep an eye on the worker.
+    async def can_watch(self, path: str) -> bool:
+        """Let it keep an eye on the worker, and say whether it does.
 
         Args:
             path: of the file in which the worker says where it is.
 
         Raises:
-            WorkerInitError: it cannot.
-            TimeoutError: it does not answer.
-            OSError: likewise.
+            OSError: it is gone.
         """
-        await call(self._client, self._address, nanny.watch, self._run, self._pid, path)
+        try:
+            await call(self._client, self._address, nanny.watch, self._run, self._pid, path)
+        except (TimeoutError, WorkerInitError) as error:
+            _log.warning("the nanny at %s cannot be used: %s", self._address, error)
+            return False
+        return True
 
     async def kill(self) -> None:
         """Let it kill the worker, if it can still be reached."""
         with suppress(*_FAILURES):
             await call(self._client, self._address, nanny.kill, self._pid)
+
+    async def words(self) -> list[int]:
+        """Where the seats of the worker are, if that can be told."""
+        with suppress(*_FAILURES):
+            found = await call(self._client, self._address, nanny.look, self._run, self._pid, seconds=_LAST_SECONDS)
+            return [*found]
+        return []
 
     async def report(self) -> tuple[list[int], int | None]:
         """Where the seats of a worker were that has ended, and its exit status, negative for a signal; if known."""

@@ -8,6 +8,7 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from distributed.nanny import Nanny
 
 _EXIT_SECONDS: Final = 2.0
+_KEPT_SECONDS: Final = 60.0
 
 _watched: Final[dict[tuple[str, int], _Watched]] = {}
 
@@ -31,15 +33,31 @@ def watch(run: str, pid: int, path: str, dask_worker: Nanny) -> None:
     Args:
         run: for which run.
         pid: of the worker.
-        path: the file in which it says where it is; it may be removed then.
+        path: the file in which it says where it is; it is removed.
         dask_worker: this nanny.
     """
-    with Path(path).open("r+b") as file:
-        words = memoryview(mmap.mmap(file.fileno(), 0)).cast("Q")
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        words = memoryview(mmap.mmap(file, 0)).cast("Q")
+    finally:
+        os.close(file)
+    Path(path).unlink(missing_ok=True)
     process = getattr(dask_worker.process, "process", None)
     # The only place where the status of a worker is kept that has been replaced.
     ended = getattr(process, "_exit_future", None) if getattr(process, "pid", None) == pid else None
     _watched[run, pid] = _Watched(words, ended)
+    _check_on(run, pid, had_ended=False)
+
+
+def look(run: str, pid: int) -> list[int]:
+    """Where the seats of a worker are that cannot say so itself.
+
+    Args:
+        run: as for `watch`.
+        pid: likewise.
+    """
+    watched = _watched.get((run, pid))
+    return watched.words.tolist() if watched is not None else []
 
 
 async def report(run: str, pid: int) -> dict[str, Any]:
@@ -60,6 +78,28 @@ async def report(run: str, pid: int) -> dict[str, Any]:
         with suppress(asyncio.TimeoutError, asyncio.CancelledError):
             code = await asyncio.wait_for(asyncio.shield(watched.exit), _EXIT_SECONDS)
     return {"words": watched.words.tolist(), "code": None if code == _UNKNOWN else code}
+
+
+def _check_on(run: str, pid: int, *, had_ended: bool) -> None:
+    """Forget a worker that has ended if nobody asks: the program may be gone, too."""
+    watched = _watched.get((run, pid))
+    if watched is None:
+        return
+    if had_ended:
+        del _watched[run, pid]
+        return
+    check = partial(_check_on, run, pid, had_ended=_has_ended(watched, pid))
+    asyncio.get_running_loop().call_later(_KEPT_SECONDS, check)
+
+
+def _has_ended(watched: _Watched, pid: int) -> bool:
+    if watched.exit is not None:
+        return watched.exit.done()
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def forget(run: str, pid: int) -> None:

@@ -13,9 +13,9 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from manyhands.errors import ManyhandsError
+from manyhands.errors import ManyhandsError, TeardownError, WorkerInitError
 from manyhands.worker.failures import as_init_error
-from manyhands.worker.pickles import dump_failure
+from manyhands.worker.pickles import dump_failure, named
 from manyhands.worker.remote import RemoteWorker
 from manyhands.worker.tuning import tune_process
 
@@ -120,8 +120,8 @@ class Seat:
         self.post(desk, what="seated")
         try:
             worker = RemoteWorker(desk.job, lambda: desk.cancelled, self._word)
-        except Exception as error:  # noqa: BLE001  # whatever the job's code raises keeps this seat from starting
-            self.post(desk, what="failed", error=dump_failure(as_init_error(error)))
+        except BaseException as error:  # noqa: BLE001  # it keeps this seat from starting, and ends nobody's worker
+            self.post(desk, what="failed", error=dump_failure(_as_init_error(error)))
             return None
         if desk.own:
             tune_process()
@@ -140,8 +140,8 @@ class Seat:
         about = {"seat": self.number, "id": message["id"]}
         try:
             header, parts = worker.run(message["header"], message["payload"])
-        except Exception as error:  # noqa: BLE001  # the driver decides what a failed chunk means
-            return {"what": "error", "error": dump_failure(error), **about}
+        except BaseException as error:  # noqa: BLE001  # the driver decides what a failed chunk means
+            return {"what": "error", "error": dump_failure(_as_exception(error)), **about}
         return {"what": "done", "header": header, "parts": parts, **about}
 
     def _settle(self, answer: Message) -> None:
@@ -154,8 +154,21 @@ class Seat:
             worker.teardown()
         except ManyhandsError as caught:
             error = dump_failure(caught)
+        except BaseException as caught:  # noqa: BLE001  # a hook may try to end the process, which is not ours
+            error = dump_failure(TeardownError(f"teardown failed: {named(caught)}"))
         self.post(desk, what="ended", error=error)
 
     def post(self, desk: Desk, **message: Any) -> None:
         """Write to the program, from the seat's own thread."""
         desk.call(lambda: desk.start(desk.tell(seat=self.number, **message)))
+
+
+def _as_init_error(error: BaseException) -> ManyhandsError:
+    if isinstance(error, Exception):
+        return as_init_error(error)
+    return WorkerInitError(f"a worker process cannot load the job: {named(error)}")
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """`SystemExit` would end the program, too."""
+    return error if isinstance(error, Exception) else RuntimeError(named(error))

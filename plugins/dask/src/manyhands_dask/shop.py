@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from manyhands.errors import ManyhandsError
-    from manyhands_dask.tasks import Task
+    from manyhands_dask.hand import Hand
+    from manyhands_dask.tasks import Seat, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Heard:
     """Whom a hand tells what happens.
 
     Attributes:
-        ready: a seat is.
+        ready: a seat of a hand is.
         free: a chunk has a result, and its seat can take another.
         recalled: a chunk is to be given to another.
         refused: a seat cannot be set up.
@@ -49,7 +50,7 @@ class Heard:
         news: how far a pipe is.
     """
 
-    ready: Callable[[], object]
+    ready: Callable[[Hand, Seat], object]
     free: Callable[[Task], object]
     recalled: Callable[[Task], object]
     refused: Callable[[ManyhandsError], object]

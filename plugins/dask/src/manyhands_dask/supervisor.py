@@ -149,7 +149,11 @@ class Supervisor:
             self.error = self.error or error
 
     async def _run(self) -> None:
-        self._end, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            if self._is_closed:  # before there was a loop to be told
+                self._end.set()
         working = asyncio.create_task(self._work())
         ending = asyncio.create_task(self._end_early())
         await asyncio.wait([working, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -243,8 +247,7 @@ class Supervisor:
                 hasty_since = hasty_since or monotonic()
                 self._pass_on_flags(crew, is_over=True)
                 if monotonic() - hasty_since > _GRACE_SECONDS:
-                    for hand in crew.hands.values():
-                        hand.kill()
+                    crew.kill_those_at_work()
             await self._change(crew, watching)
 
     @property

@@ -6,11 +6,17 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from manyhands.chunks import ChunkKind
+from manyhands.executor import Progress
 
 if TYPE_CHECKING:
     from manyhands.chunks import Chunk, ChunkResult
     from manyhands_dask.hand import Hand
+
+_STUCK_SECONDS: Final = 3.0
 
 
 @dataclass(eq=False, slots=True)
@@ -69,7 +75,9 @@ class State(Enum):
     """Its Dask task has not begun: the worker may be busy with somebody else's."""
     STARTING = 2
     READY = 3
-    ENDED = 4
+    LEAVING = 4
+    """It is one too many, and has been told to end."""
+    ENDED = 5
 
 
 @dataclass(eq=False, slots=True)
@@ -79,6 +87,7 @@ class Seat:
     Attributes:
         number: of it.
         state: of it.
+        asked: when its Dask task was submitted.
         held: chunks that it has, in order.
         done: chunks that it has run.
         job: the Dask task.
@@ -86,6 +95,31 @@ class Seat:
 
     number: int
     state: State = State.WAITING
+    asked: float | None = None
     held: deque[Task] = field(default_factory=deque)
     done: int = 0
     job: Any = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Its worker is busy with somebody else's task, who knows for how long."""
+        return self.state is State.WAITING and self.asked is not None and monotonic() - self.asked > _STUCK_SECONDS
+
+
+def somewhere_after(told: Progress | None, chunk: Chunk, worker: str) -> Progress | None:
+    """Where a worker is that has fallen silent in a chunk: it may have gone on from where it was last.
+
+    Args:
+        told: that; None: it has said nothing of the chunk.
+        chunk: the chunk.
+        worker: which one.
+    """
+    if told is not None and (told.stage == "pack" or told.overlap):
+        return told
+    if told is not None and told.stage in _STAGES:
+        return Progress(told.stage, told.lo, chunk.hi, worker=worker)
+    return Progress("call" if chunk.kind is ChunkKind.CALLS else "pre", chunk.lo, chunk.hi, worker=worker)
+
+
+_STAGES: Final = ("pre", "validate", "post", "call")
+"""Those in which records have their time."""
