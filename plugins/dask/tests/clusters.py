@@ -79,8 +79,9 @@ class Cluster:
 
     def close(self) -> None:
         """End all of it."""
-        for process in (*self.workers, self.scheduler):
-            end(process)
+        with ExitStack() as ending:  # each, also when one does not end
+            for process in (self.scheduler, *self.workers):
+                ending.callback(end, process)
 
     def _start(self, what: str, *arguments: str, folder: Path | None = None, **variables: str) -> psutil.Process:
         """No descendant of this process: somebody else's, as a cluster is."""

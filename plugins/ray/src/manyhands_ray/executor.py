@@ -68,7 +68,7 @@ class RayExecutor(BaseExecutor):
         super().__init__(
             schema_model, chunksize=chunksize, use_batch_validation=use_batch_validation, compression=compression
         )
-        self.address = _checked(address)
+        self.address: str | None = _checked(address)
         self.max_inflight: int | None = checked_count("max_inflight", max_inflight)
         self.max_workers: int | None = checked_count("max_workers", max_workers)
         self._needs = Needs(resources)
