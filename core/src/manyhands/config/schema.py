@@ -46,6 +46,11 @@ class _ForTOML(GenerateJsonSchema):
             made.pop("default", None)  # left out is what it means
         return made
 
+    def model_schema(self, schema: Any) -> Schema:
+        made = super().model_schema(schema)
+        _describe(made, schema["cls"])
+        return made
+
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # never
         return False
 
@@ -92,13 +97,17 @@ def table_schema(model: type[Any], reference: str = _REFERENCE) -> Schema:
     """
     template = f"{reference}{{model}}"
     schema = TypeAdapter(model).json_schema(schema_generator=_ForTOML, ref_template=template)
+    _describe(schema, model)
+    return schema
+
+
+def _describe(schema: Schema, model: type[Any]) -> None:
     schema["description"] = _summary(model)
     words = described(model)
     names = {info.alias: name for name, info in model.model_fields.items()} if issubclass(model, BaseModel) else {}
-    for key, value in schema["properties"].items():
+    for key, value in schema.get("properties", {}).items():
         if text := words.get(names.get(key, key)):
             value["description"] = text
-    return schema
 
 
 def described(model: type[Any]) -> Mapping[str, str]:
