@@ -711,7 +711,11 @@ def test_a_chunk_whose_calls_overlap_has_a_time_too(concurrency: int) -> None:
 
     executor = AsyncIOExecutor(concurrency=concurrency)
     report, _, errors = run(executor, 5, Awaits(wait), options=RunOptions(chunk_timeout=0.5))
-    assert (report.ok, [error["position"] for error in errors]) == (4, [3])
+    # With one turn for all, the chunk of the last record waits for it as long as the one before hangs, and that is its
+    # time, too: on a busy machine both are over at one look.
+    late = [[3], [3, 4]] if concurrency == 1 else [[3]]
+    assert [error["position"] for error in errors] in late
+    assert report.ok == 5 - len(errors)
     assert "in stage pre" in errors[0]["errors"][0]["message"]
 
 

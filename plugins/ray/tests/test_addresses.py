@@ -123,7 +123,7 @@ def test_a_token_is_needed(locked: Head, tmp_path: Path) -> None:
 
 def test_a_wrong_token(locked: Head, tmp_path: Path) -> None:
     told = Program(tmp_path, locked.client_address, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 64 * "a"}).end()
-    assert "refuses this program" in told["error"]
+    assert "refuses the token of this program, which is not its own" in told["error"]
     assert told["took"] < 20
 
 
