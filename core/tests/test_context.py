@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 import threading
@@ -249,3 +250,28 @@ assert gc.isenabled() and gc.get_threshold()[0] >= 20_000
 
 def test_a_worker_process_can_be_tuned(tmp_path: Path) -> None:
     run_script(tmp_path, "tuned.py", TUNED, tmp_path)
+
+
+UNTUNED = """
+import gc, resource
+from manyhands.worker.tuning import tune_process
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(200):
+        b"x" * (1 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before, threshold = faults(), gc.get_threshold()
+restore = tune_process()
+faults()
+assert faults() < before / 10
+restore()
+assert gc.get_freeze_count() == 0 and gc.get_threshold() == threshold
+assert faults() > before / 2
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of glibc is tuned, no other")
+def test_a_process_that_is_not_only_ours_is_left_as_it_was(tmp_path: Path) -> None:
+    run_script(tmp_path, "untuned.py", UNTUNED, tmp_path)

@@ -19,8 +19,8 @@ from manyhands.doctor.job import check as check_job
 from manyhands.plugins.spec import PLUGIN_API
 
 from .doctor_support import GOOD, NEXT, Home, fill_house, leave, plant
+from .file_support import no_privileges
 from .jobs import JOB, environment, manyhands, plugin_code, python, write, write_job, write_plugin
-from .test_files import no_privileges
 
 UNREACHABLE = "tcp://127.0.0.1:1"
 

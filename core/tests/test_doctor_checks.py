@@ -24,9 +24,9 @@ from manyhands.processes import owner
 from manyhands.processes.owner import Owner, owned_name
 
 from .doctor_support import leave
+from .file_support import no_privileges
 from .jobs import files, manyhands, write, write_job
 from .terminal import in_terminal
-from .test_files import no_privileges
 
 DEAD = Owner(2**22 + 1, 7, owner._namespace())
 """No process: its id is higher than any."""

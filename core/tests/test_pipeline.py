@@ -272,6 +272,27 @@ def test_a_value_that_cannot_be_written_rejects_its_record_alone(encoder: Any, s
     assert {type_ for found in refusals(result).values() for type_, _ in found} == {"EncodeError"}
 
 
+def test_an_instance_with_its_keys_in_another_order_has_a_line_of_its_own() -> None:
+    other = Number(a=1)
+    del other.a
+    other.a = 2
+    result = run([{"a": "0"}, other, {"a": "3"}], schema_model=Number, encoder=JSON)
+    assert [json.loads(line)["a"] for line in result.output.splitlines()] == [0, 2, 3]
+
+
+def test_values_that_cannot_be_written_together_are_written_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(values: list[Any]) -> bytes:
+        raise ValueError(values)
+
+    job: dict[str, Any] = {"schema_model": Number, "encoder": JSON, "decoder": CSVDecoder(("a",))}
+    chunk = as_raw(b"1\n?\n3\n", 3)
+    whole = run(chunk, **job)
+    monkeypatch.setattr(JSONEncoder, "together", lambda self, plan: fail)
+    parts = run(chunk, **job)
+    assert (parts.ok, parts.rejected, parts.output) == (2, 1, b'{"a":1,"b":"b"}\n{"a":3,"b":"b"}\n')
+    assert (whole.ok, whole.rejected, whole.output) == (2, 1, parts.output)
+
+
 def test_a_post_hook_that_leaves_something_unwritable_costs_its_record_alone() -> None:
     def spoil(given: list[Entry], store: Any) -> None:
         for entry in given:

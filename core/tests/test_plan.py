@@ -7,16 +7,18 @@ import os
 import subprocess
 import sys
 from copy import deepcopy
-from typing import Any
+from enum import Enum
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, create_model
 from pydantic_core import from_json, to_json
 
 from manyhands.errors import UsageError
 from manyhands.worker.compile import compile_plan
+from manyhands.worker.encode import JSONEncoder
 from manyhands.worker.failures import describe
 from manyhands.worker.plan import Plan, Rejected, same
 from manyhands.worker.schema import check_schema, field_names
@@ -118,6 +120,128 @@ def test_rows_come_out_as_from_the_schema_itself(schema: Any, rows: list[Any]) -
 def test_json_texts_come_out_as_from_the_schema_itself(schema: Any, rows: list[Any]) -> None:
     texts = as_texts(rows)
     assert answers(compile_plan(schema), texts) == [expected(schema, text) for text in texts]
+
+
+class Flat(BaseModel):
+    """No value of it is an object."""
+
+    a: str
+    b: Literal["x", "},{"] | None = None
+    c: float = 0.5
+
+
+class Pair(Enum):
+    """Of which one is no scalar."""
+
+    ONE = 1
+    BOTH = (1, 2)
+
+
+class Makes(Enum):
+    """It has members that nobody has listed."""
+
+    ONE = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Makes:
+        made = object.__new__(cls)
+        made._name_, made._value_ = "LATE", [{"a": 1}, {"a": value}]
+        return made
+
+
+class OfMakes(BaseModel):
+    """A member may be an object."""
+
+    a: Makes
+
+
+class Plain(Enum):
+    """All are scalars."""
+
+    ONE = 1
+    TWO = "two"
+
+
+class OfPlain(BaseModel):
+    """Nothing in it is an object."""
+
+    a: Plain
+
+
+class OfPairs(BaseModel):
+    """A member of an enumeration may be anything."""
+
+    a: Pair
+
+
+class OfLists(BaseModel):
+    """The key of the first field may stand anywhere in it."""
+
+    a: list[str]
+
+
+class Empty(BaseModel):
+    """There is no key."""
+
+
+class MadeUp(BaseModel):
+    """A default is not validated."""
+
+    a: int
+    b: str = Field(default_factory=lambda: [{"a": 1}, {"a": 2}])  # type: ignore[assignment]  # that is the point
+
+
+class Given(BaseModel):
+    """As before."""
+
+    a: int
+    b: str = [{"a": 1}, {"a": 2}]  # type: ignore[assignment]  # that is the point
+
+
+OF_COMMAS: Any = create_model("OfCommas", **{",": (str, ...), ":x": (str, "1")})
+OF_COLONS: Any = create_model("OfColons", **{":": (str, ...), "x},{": (str, "1")})
+
+
+NASTY = st.lists(st.sampled_from(["},{", '"', "\\", "a", ":", ",", '},{"a":', "\n", "é", "}"]), max_size=6).map("".join)
+
+
+@pytest.mark.parametrize("separator", [b"\n", b",\n"])
+@given(texts=st.lists(NASTY, min_size=1, max_size=5))
+@settings(derandomize=True, deadline=None)
+def test_values_that_are_written_together_are_what_they_are_one_by_one(separator: bytes, texts: list[str]) -> None:
+    plan, encoder = compile_plan(Flat), JSONEncoder(separator=separator)
+    values = [plan.validate({"a": text, "b": "},{"}) for text in texts]
+    together = encoder.together(plan)
+    assert together is not None
+    assert together(values) == separator.join(map(plan.encode, values))
+
+
+@pytest.mark.parametrize("schema", ALL, ids=lambda schema: schema.__name__)
+@given(rows=st.lists(ROWS, min_size=1, max_size=4))
+@settings(derandomize=True, deadline=None, max_examples=30)
+def test_of_any_shape_values_are_written_together_as_one_by_one_or_not_at_all(schema: Any, rows: list[Any]) -> None:
+    plan, encoder = compile_plan(schema), JSONEncoder()
+    values, together = plan.validate_rows(deepcopy(rows), {}), encoder.together(plan)
+    if together is not None and values:
+        try:
+            one_by_one = b"\n".join(map(plan.encode, values))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must be told of one record
+            with pytest.raises(type(error)):
+                together(values)
+        else:
+            assert together(values) == one_by_one
+
+
+@pytest.mark.parametrize(
+    "schema", [OfPairs, OfMakes, OfLists, Empty, MadeUp, Given, OF_COMMAS, OF_COLONS, shapes.Sets, None]
+)
+def test_what_may_hold_objects_is_written_one_by_one(schema: Any) -> None:
+    assert JSONEncoder().together(compile_plan(schema)) is None
+
+
+@pytest.mark.parametrize("schema", [Flat, OfPlain])
+def test_what_holds_none_is_written_together(schema: Any) -> None:
+    assert JSONEncoder().together(compile_plan(schema)) is not None
 
 
 @pytest.mark.parametrize("schema", shapes.DICT_PLANS, ids=lambda schema: schema.__name__)

@@ -19,6 +19,12 @@ def test_it_tells_what_matters() -> None:
     assert all(found[name][0].isdigit() for name in ("manyhands-core", "pydantic", "msgpack", "cloudpickle", "lz4"))
 
 
+def test_what_is_installed_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert versions("manyhands-late")["manyhands-late"] == "not installed"
+    monkeypatch.setattr("manyhands.worker.versions.version", lambda _: "1.0")
+    assert versions("manyhands-late")["manyhands-late"] == "1.0"
+
+
 def test_equal_versions_are_nothing_to_speak_of(caplog: pytest.LogCaptureFixture) -> None:
     check_versions(versions(), WHERE)
     assert not caplog.records

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter
-from manyhands.adapters.files import check_overlap
+from manyhands.adapters.names import check_overlap
 from manyhands.driver.options import RunOptions
 from manyhands.driver.run import Run, executor_name
 from manyhands.errors import UsageError

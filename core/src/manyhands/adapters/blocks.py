@@ -9,7 +9,7 @@ from typing import Final
 
 from manyhands.adapters.base import Block
 from manyhands.adapters.cut import Cutter
-from manyhands.adapters.files import InputFile
+from manyhands.adapters.input_file import InputFile
 from manyhands.errors import InputError, ProtocolError, SourceError
 from manyhands.worker.rows import Decoder
 

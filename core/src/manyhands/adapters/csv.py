@@ -15,7 +15,9 @@ from pydantic.dataclasses import dataclass
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, Source, Writer
 from manyhands.adapters.blocks import BLOCK_BYTES, MAX_RECORD_BYTES, BlockSource, begin, read_ahead
 from manyhands.adapters.cut import CSVCutter
-from manyhands.adapters.files import FileWriter, InputFile, OutputFile, TranscodedFile
+from manyhands.adapters.file_writer import FileWriter
+from manyhands.adapters.input_file import InputFile, TranscodedFile
+from manyhands.adapters.output_file import OutputFile
 from manyhands.errors import InputError, OutputError
 from manyhands.worker.encode import CSVEncoder, Encoder
 from manyhands.worker.rows import CSVDecoder
@@ -176,7 +178,7 @@ class CSVOutputAdapter(BaseOutputAdapter):
         Raises:
             OutputError: it cannot be created.
         """
-        return _CSVWriter(OutputFile(self.path), self._encoder(columns), self.delimiter)
+        return _CSVWriter(OutputFile(self.path, quotes=True), self._encoder(columns), self.delimiter)
 
     def open_part(self, path: Path, columns: tuple[str, ...] | None) -> Writer:
         """Create a part, which has no header.
@@ -185,7 +187,7 @@ class CSVOutputAdapter(BaseOutputAdapter):
             OutputError: it cannot be created, or the columns are not known.
         """
         self.check_parts(columns)
-        return FileWriter(OutputFile(path, durable=False), self._encoder(columns))
+        return FileWriter(OutputFile(path, quotes=True, whole=self.path), self._encoder(columns))
 
     def check_parts(self, columns: tuple[str, ...] | None) -> None:
         """See that the columns are known before the data.

@@ -14,7 +14,9 @@ from pydantic.dataclasses import dataclass
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter, RecordSource, Source, Writer
 from manyhands.adapters.blocks import BLOCK_BYTES, MAX_RECORD_BYTES, BlockSource, begin
 from manyhands.adapters.cut import LineCutter
-from manyhands.adapters.files import FileWriter, InputFile, OutputFile
+from manyhands.adapters.file_writer import FileWriter
+from manyhands.adapters.input_file import InputFile
+from manyhands.adapters.output_file import OutputFile
 from manyhands.errors import SourceError
 from manyhands.worker.encode import JSONEncoder
 from manyhands.worker.rows import JSONLinesDecoder
@@ -92,7 +94,7 @@ class JSONOutputAdapter(BaseOutputAdapter):
         Raises:
             OutputError: it cannot be created.
         """
-        file = OutputFile(path, durable=False)
+        file = OutputFile(path, whole=self.path)
         return _ElementsWriter(file) if self._is_array else FileWriter(file, JSONEncoder())
 
     def check_parts(self, columns: tuple[str, ...] | None) -> None:

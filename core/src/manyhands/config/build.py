@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from manyhands.adapters.base import BaseInputAdapter, BaseOutputAdapter
-from manyhands.adapters.files import obstacle, partial_name
+from manyhands.adapters.names import obstacle, partial_name
 from manyhands.config.adapters import INPUTS, OPTIONS, OUTPUTS
 from manyhands.config.job import AdapterTable, EngineTable, Job
 from manyhands.config.load import allowed, explain

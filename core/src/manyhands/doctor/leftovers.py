@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from manyhands.adapters.files import obstacle, partial_name
+from manyhands.adapters.names import obstacle, partial_name
 from manyhands.doctor.finding import Finding
 from manyhands.doctor.jobfile import read_job
 from manyhands.doctor.remedies import shell

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from manyhands.adapters.base import BaseOutputAdapter, Writer
-from manyhands.adapters.files import FileWriter, partial_name
+from manyhands.adapters.file_writer import FileWriter
+from manyhands.adapters.names import partial_name
 from manyhands.errors import SinkError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from manyhands.adapters.base import BaseInputAdapter, Block, Source
 from manyhands.adapters.blocks import BLOCK_BYTES
 from manyhands.adapters.csv import CSVInputAdapter
-from manyhands.adapters.files import InputFile
+from manyhands.adapters.input_file import InputFile
 from manyhands.adapters.json import JSONInputAdapter
 from manyhands.errors import DecodeError, InputError, SourceError
 from manyhands.scaffold.delimiter import Begun, delimiter_of

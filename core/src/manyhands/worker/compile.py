@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from functools import partial
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from pydantic import PydanticUserError, TypeAdapter
 from pydantic_core import SchemaError, SchemaSerializer, SchemaValidator, core_schema, to_json
 
 from manyhands.errors import DecodeError, UsageError
-from manyhands.worker.encode import are_flat, encode_record
+from manyhands.worker.encode import SCALARS, are_flat, encode_record
 from manyhands.worker.plan import Plan, Validator, load_json, same
 from manyhands.worker.rows import snapshot
 from manyhands.worker.schema import config_of
@@ -76,6 +77,7 @@ def _dict_plan(model: Any, batch: bool) -> Plan | None:
         validator = SchemaValidator(schema, config)
         many = SchemaValidator(core_schema.list_schema(schema), config).validate_python
         by_type = SchemaSerializer(schema, config).to_json
+        all_by_type = SchemaSerializer(core_schema.list_schema(schema), config).to_json
     except SchemaError:  # a combination that this pydantic does not allow in a dict
         return None
     authority, to_python = model.__pydantic_validator__, model.__pydantic_serializer__.to_python
@@ -88,6 +90,8 @@ def _dict_plan(model: Any, batch: bool) -> Plan | None:
         to_dict=same,
         # These field types hold no set; where no function could have put one there, nothing needs to be ordered.
         encode=encode_record if calls_code else by_type,
+        encode_all=all_by_type if _is_flat(schema) and not calls_code else None,
+        seam=b"},{%b:" % to_json(next(iter(schema["fields"]), "")),
         batch=_on_copies(many, calls_code) if batch else None,
         calls_code=calls_code,
     )
@@ -126,6 +130,30 @@ def _is_plain(schema: Any) -> bool:
         inner = schema.get("schema") or schema.get("items_schema")
         return inner is not None and _is_plain(inner)
     return schema["type"] in _PLAIN
+
+
+def _is_flat(schema: Any) -> bool:
+    """The dict has a key, no value in it is an object or holds one, and a first key that cannot follow a string."""
+    fields = schema["fields"]
+    is_plain = fields and not next(iter(fields)).startswith((",", ":", "}", "]"))
+    return bool(is_plain) and all(_is_scalar(field["schema"]) for field in fields.values())
+
+
+def _is_scalar(schema: Any) -> bool:
+    if schema["type"] in ("nullable", "default", "constrained-str"):
+        is_known = "default_factory" not in schema and type(schema.get("default")) in SCALARS
+        return is_known and _is_scalar(schema["schema"])
+    if schema["type"] == "enum" and any(
+        "_missing_" in vars(each) for each in schema["cls"].__mro__ if each is not Enum
+    ):
+        return False  # it may make members that are not in the list
+    values = [*schema.get("expected", ()), *(member.value for member in schema.get("members", ()))]
+    return schema["type"] in _PLAIN and {type(value) for value in values} <= SCALARS
+
+
+def _makes_members(cls: type[Enum]) -> bool:
+    """An enumeration may have members that are not in its list."""
+    return any("_missing_" in vars(each) for each in cls.__mro__ if each is not Enum)
 
 
 def _dict_field(entry: Any) -> Any:

@@ -25,10 +25,10 @@ from manyhands.worker.rows import escaped
 if TYPE_CHECKING:
     from manyhands.worker.plan import Plan
 
-_SCALARS: Final[frozenset[type]] = frozenset(
+SCALARS: Final[frozenset[type]] = frozenset(
     {str, int, float, bool, type(None), datetime, date, time, timedelta, Decimal, UUID, bytes}
 )
-_FLAT: Final[set[type]] = set(_SCALARS)
+_FLAT: Final[set[type]] = set(SCALARS)
 _DEFAULTS: Final[dict[str, Any]] = {"inf_nan_mode": "null"}
 _MAX_DEPTH: Final = 100
 """How much of a deeper value an error record shows: writing it must not fail, and readers have limits too."""
@@ -39,6 +39,12 @@ class Encoder(Protocol):
 
     def for_values(self, plan: Plan) -> Callable[[Any], bytes]:
         """What makes the bytes of a value that the plan validated; raises for one that cannot be written."""
+
+    def together(self, plan: Plan) -> Callable[[list[Any]], bytes] | None:
+        """What makes one piece of many values that the plan validated, as `join` of their bytes without its end.
+
+        None where it takes one after the other.
+        """
 
     def for_records(self, plan: Plan, records: Sequence[Any]) -> Callable[[Any], bytes]:
         """What makes the bytes of these records, which hooks may have changed; raises as `for_values`' does."""
@@ -65,6 +71,14 @@ class JSONEncoder:
     def for_values(self, plan: Plan) -> Callable[[Any], bytes]:
         """The plan's own encoder."""
         return plan.encode
+
+    def together(self, plan: Plan) -> Callable[[list[Any]], bytes] | None:
+        """As one array without its brackets, with the separator in each seam."""
+        encode_all, seam = plan.encode_all, plan.seam
+        if encode_all is None:
+            return None
+        sewn = seam.replace(b",", self.separator, 1)
+        return lambda values: encode_all(values)[1:-1].replace(seam, sewn)
 
     def for_records(self, plan: Plan, records: Sequence[Any]) -> Callable[[Any], bytes]:
         """`encode_json`, or without its look at each record where one look at all of them is enough."""
@@ -96,6 +110,9 @@ class CSVEncoder:
     def for_values(self, plan: Plan) -> Callable[[Any], bytes]:
         """By way of the value's dict."""
         return lambda value: self.line(plan.to_dict(value))
+
+    def together(self, plan: Plan) -> None:
+        """It takes one after the other."""
 
     def for_records(self, plan: Plan, records: Sequence[Any]) -> Callable[[Any], bytes]:  # noqa: ARG002  # all alike
         """`line`."""
@@ -194,13 +211,13 @@ def are_flat(records: Sequence[Any]) -> bool:
     if not {dict}.issuperset(map(type, records)):
         return False
     unknown = set(map(type, chain.from_iterable(map(dict.values, records)))) - _FLAT
-    _FLAT.update(cls for cls in unknown if issubclass(cls, Enum) and _SCALARS.issuperset(type(m.value) for m in cls))
+    _FLAT.update(cls for cls in unknown if issubclass(cls, Enum) and SCALARS.issuperset(type(m.value) for m in cls))
     return unknown <= _FLAT
 
 
 def _ordered(value: Any) -> Any:
     """The value with its sets as sorted lists: the order of a set differs from process to process."""
-    if type(value) in _SCALARS:
+    if type(value) in SCALARS:
         return value
     if isinstance(value, dict):
         return {key: _ordered(item) for key, item in value.items()}
@@ -246,7 +263,7 @@ def _describe(value: Any) -> str:
 
 
 def _printable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911  # one for each kind of value
-    if type(value) in _SCALARS:
+    if type(value) in SCALARS:
         return escaped(value) if isinstance(value, str | bytes) else value
     if depth == _MAX_DEPTH:
         return "…"
@@ -285,7 +302,7 @@ def _cell(value: Any) -> Any:
 def _lenient_cell(value: Any) -> Any:
     if isinstance(value, str | bytes):
         return escaped(value)
-    if type(value) not in _SCALARS:
+    if type(value) not in SCALARS:
         return encode_leniently(value).decode()
     try:
         cell = _cell(value)

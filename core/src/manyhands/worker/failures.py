@@ -43,12 +43,15 @@ def words(error: BaseException) -> str:
         return type(error).__name__
 
 
-def as_init_error(error: Exception) -> ManyhandsError:
+def as_init_error(error: Exception, where: str = "") -> ManyhandsError:
     """Why a worker cannot start, in words of ours.
 
     Args:
         error: what loading the job raised.
+        where: the worker, if it may be on another machine.
     """
-    if isinstance(error, ManyhandsError):
-        return error
-    return WorkerInitError(f"a worker process cannot load the job: {type(error).__name__}: {words(error)}")
+    if not isinstance(error, ManyhandsError):
+        error = WorkerInitError(f"a worker process cannot load the job: {type(error).__name__}: {words(error)}")
+    if where and type(error) is WorkerInitError:
+        return WorkerInitError(f"{error}; this was on {where}")
+    return error

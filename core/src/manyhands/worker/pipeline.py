@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from operator import itemgetter
 from time import perf_counter
@@ -60,6 +61,16 @@ def process_chunk_on_worker(chunk: Chunk, context: WorkerContext) -> ChunkResult
     return result
 
 
+def calls_code(context: WorkerContext, plan: Plan) -> bool:
+    """Whether functions of the person's see records. Of maps the chunks say it, `ChunkKind.CALLS`.
+
+    Args:
+        context: the job.
+        plan: of its schema.
+    """
+    return context.hooked or context.id_generator is not None or plan.calls_code
+
+
 class Worker:
     """A job compiled for one worker.
 
@@ -80,7 +91,7 @@ class Worker:
         """Functions of the person's run in it, which may wait for something."""
         context = self._context
         is_map = context.schema_model is None and context.encoder is None
-        return is_map or context.hooked or self._plan.calls_code
+        return is_map or calls_code(context, self._plan)
 
     def process(self, chunk: Chunk) -> ChunkResult:
         """See `process_chunk_on_worker`."""
@@ -95,7 +106,7 @@ class Worker:
     def _process_rows(self, chunk: Chunk, records: ChunkRecords, result: ChunkResult) -> None:
         """A slice at a time through all stages, so that its rows and values stay in the processor's cache."""
         stages = result.stages = {"unpack": 0.0, "validate": 0.0, "pack": 0.0}
-        parts: list[bytes] = []
+        pieces: list[bytes] = []
         errors: list[ErrorRecord] = []
         first, begun = chunk.lo, perf_counter()
         for rows in records.slices(chunk.size if self._plan.batch else _SLICE, owned=self._plan.calls_code):
@@ -103,14 +114,15 @@ class Worker:
             rejected: Rejected = {}
             values = self._validate(rows, rejected, range(first, first + len(rows)), exact=self._is_exact(chunk))
             validated = perf_counter()
-            parts += self._encode_values(values, rejected, chunk, first)
+            pieces += self._encode_slice(values, rejected, chunk, first)
+            result.ok += len(rows) - len(rejected)
             errors += self._describe(records, rows, rejected, first)
             first += len(rows)
             stages["unpack"] += unpacked - begun
             stages["validate"] += validated - unpacked
             begun = perf_counter()
             stages["pack"] += begun - validated
-        self._pack(result, parts, errors)
+        self._pack(result, pieces, errors)
         stages["pack"] += perf_counter() - begun
 
     def _validate(self, rows: list[Any], rejected: Rejected, indexes: range, *, exact: bool) -> list[Any]:
@@ -131,6 +143,15 @@ class Worker:
         A schema without functions of the person's kills nobody as a rule. Should it do so once, the retry tells.
         """
         return self._plan.calls_code or chunk.attempt > 0
+
+    def _encode_slice(self, values: list[Any], rejected: Rejected, chunk: Chunk, first: int) -> list[bytes]:
+        # What comes from Python may be an instance of the model, whose keys may be in another order.
+        have_one_shape = values and chunk.kind is ChunkKind.RAW
+        together = self._encoder.together(self._plan) if have_one_shape and not self._is_exact(chunk) else None
+        if together is not None:
+            with suppress(Exception):  # the values one by one say which it was
+                return [together(values)]
+        return self._encode_values(values, rejected, chunk, first)
 
     def _encode_values(self, values: list[Any], rejected: Rejected, chunk: Chunk, first: int) -> list[bytes]:
         unwritten: Rejected = {}
@@ -177,6 +198,7 @@ class Worker:
             self._context.cell.batch("pack", chunk.lo)
         result.dropped = chunk.size - len(ok) - len(failed)
         parts = ok if self._context.encoder is None else self._encode_entries(ok, failed, chunk)
+        result.ok = len(parts)
         self._pack(result, parts, [records.error_of(entry) for entry in failed])
         result.stages = {"unpack": unpacked - begun, **path.stages, "pack": perf_counter() - packing}
 
@@ -204,7 +226,7 @@ class Worker:
 
     def _pack(self, result: ChunkResult, parts: list[Any], errors: list[ErrorRecord]) -> None:
         encoder, error_encoder = self._context.encoder, self._context.error_encoder
-        result.ok, result.rejected = len(parts), len(errors)
+        result.rejected = len(errors)
         result.output = parts if encoder is None else encoder.join(parts)
         result.errors = (
             errors if error_encoder is None else error_encoder.join([error_encoder.encode(each) for each in errors])

@@ -50,6 +50,10 @@ class Plan:
         authority, authority_json: the same by the schema itself, where the fast ones are not the schema's own.
         to_dict: the value as the plain dict that hooks and CSV get.
         encode: the value as JSON bytes.
+        encode_all: the values of rows that are no instances as one JSON array, where all are flat objects with the
+            same first key.
+        seam: what stands between two of them there, from the end of one to its first key, and nowhere else: behind a
+            quote that ends a string there is no key, and one inside a string is escaped.
         json_modes: how the model's configuration writes dates, timedelta, bytes and nan.
         batch: validates a list by one call and changes no row, if the person asked for that.
         calls_code: the schema calls functions of the person's, which may change the rows that they are given.
@@ -62,6 +66,8 @@ class Plan:
     authority: Validator | None = None
     authority_json: Validator | None = None
     json_modes: Mapping[str, Any] = field(default_factory=lambda: {"inf_nan_mode": "null"})
+    encode_all: Callable[[list[Any]], bytes] | None = None
+    seam: bytes = b""
     batch: Callable[[list[Any]], list[Any]] | None = None
     calls_code: bool = False
 

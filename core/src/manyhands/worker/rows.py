@@ -122,13 +122,20 @@ class CSVDecoder:
             UnicodeDecodeError: it is not text.
         """
         text = block.decode(self.encoding)
-        newline = "\r\n" if b"\r" in block else "\n"
-        mixed = newline == "\r\n" and block.count(b"\r") != block.count(b"\n")
-        if mixed or not (block and self._is_plain(block) and is_regular(block)):
+        lines = self._lines_of(text, block) if block and self._is_plain(block) else None
+        if lines is None:
             fields: Iterator[list[str]] = self.reader(self._with_sentinel(text))
             return fields
-        lines = text.removesuffix(newline).split(newline)
         return chain(map(str.split, lines, repeat(self.delimiter)), [[self._sentinel]])
+
+    def _lines_of(self, text: str, block: bytes) -> list[str] | None:
+        """The lines of a block where each is a record; None: there are others."""
+        if b"\r" not in block:
+            lines = text.removesuffix("\n").split("\n")
+            return None if "" in lines else lines
+        if block.count(b"\r") != block.count(b"\n") or not is_regular(block):
+            return None
+        return text.removesuffix("\r\n").split("\r\n")
 
     def reader(self, lines: Iterable[str]) -> Any:
         """A `csv.reader` over the lines in this dialect."""

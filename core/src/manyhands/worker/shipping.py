@@ -16,6 +16,7 @@ process of a cluster must not have different modules of one name.
 
 from __future__ import annotations
 
+import os
 import pickle
 import site
 import sys
@@ -23,6 +24,7 @@ import sysconfig
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.abc import MetaPathFinder, SourceLoader
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import spec_from_loader
@@ -230,18 +232,22 @@ class _Installed:
         paths = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
         folders = [Path(path) for path in (*paths, *site.getsitepackages(), site.getusersitepackages())]
         self._folders = {path for folder in folders for path in (folder, folder.resolve())}
+        self._is_inside = cache(self._look_around)  # many modules lie in few folders
         self._names: set[str] | None = None
 
-    def has(self, name: str, path: Path) -> bool:
+    def has(self, name: str, path: str) -> bool:
         """Whether the module of this name, which lies here, is among it."""
-        if self._is_inside(path) or self._is_inside(path.resolve()):
+        folder = os.path.dirname(path)  # noqa: PTH120  # a `Path` for each of thousands of modules takes its time
+        if self._is_inside(folder) or self._is_inside(os.path.dirname(os.path.realpath(path))):  # noqa: PTH120  # as above
             return True
         if self._names is None:
             self._find_others()
-        return name.partition(".")[0] in (self._names or ()) or self._is_inside(path)
+            self._is_inside.cache_clear()
+        return name.partition(".")[0] in (self._names or ()) or self._is_inside(folder)
 
-    def _is_inside(self, path: Path) -> bool:
-        return not self._folders.isdisjoint(path.parents)
+    def _look_around(self, folder: str) -> bool:
+        path = Path(folder)
+        return not self._folders.isdisjoint((path, *path.parents))
 
     def _find_others(self) -> None:
         """What is not where installers put things: editable distributions, and folders of the search path."""
@@ -285,11 +291,11 @@ def _is_own(name: str, module: ModuleType, installed: _Installed) -> bool:
     return bool(places) and not any(installed.has(name, place) for place in places)
 
 
-def _places(module: ModuleType) -> list[Path]:
+def _places(module: ModuleType) -> list[str]:
     """Where it is: its source, or the folders of a package without one; nothing for what is built in or compiled."""
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
-        return [Path(file)] if file.endswith((".py", ".pyc")) else []
+        return [file] if file.endswith((".py", ".pyc")) else []
     spec = getattr(module, "__spec__", None)
     folders = getattr(spec, "submodule_search_locations", None)
-    return [Path(folder, "_") for folder in folders or ()]
+    return [os.path.join(folder, "_") for folder in folders or ()]  # noqa: PTH118  # see `_Installed.has`

@@ -12,6 +12,7 @@ import logging
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
@@ -56,9 +57,14 @@ def check_versions(theirs: Mapping[str, str] | None, where: str, *plugins: str) 
 
 def _installed(name: str) -> str:
     try:
-        return version(name)
+        return _found(name)
     except PackageNotFoundError:
         return _MISSING
+
+
+@cache  # many workers are compared with the same
+def _found(name: str) -> str:
+    return version(name)
 
 
 def _whole(text: str) -> str:
