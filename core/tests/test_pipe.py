@@ -39,6 +39,7 @@ from manyhands.report import RunStatus
 from manyhands_sync import SyncFifoExecutor
 
 from .support import ScriptedExecutor, Watch, rows, run_pipe, wait_until
+from .workers import Does
 
 
 class Row(BaseModel):
@@ -303,6 +304,25 @@ def test_an_executor_that_answers_with_no_future_fails_the_run() -> None:
 
     with pytest.raises(ProtocolError, match="submit"):
         Pipe(SOURCE, executor=Answers()).run()
+
+
+@pytest.mark.parametrize(
+    ("hooks", "longest"),
+    [([], 10_000), ([Does(lambda given, store: None)], 64 << 10)],
+    ids=["without hooks", "with hooks"],
+)
+def test_an_executor_may_want_other_blocks_but_hooks_find_the_same_batches_everywhere(
+    tmp_path: Path, hooks: list[BaseHook], longest: int
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("a\n" + "12345678\n" * 20_000)
+    lengths: list[int] = []
+    executor = ScriptedExecutor(gate=lambda chunk: lengths.append(chunk.nbytes))
+    executor.block_bytes = 10_000
+    output = JSONOutputAdapter(tmp_path / "out.jsonl")
+    report = Pipe(CSVInputAdapter(source), executor=executor, pre_validation_hooks=hooks, output_adapter=output).run()
+    assert report.ok == 20_000
+    assert max(lengths) <= longest < 2 * max(lengths)
 
 
 def test_an_executor_runs_one_pipe_at_a_time() -> None:

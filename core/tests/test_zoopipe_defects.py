@@ -329,15 +329,15 @@ def test_ragged_rows_bad_bytes_and_an_open_quote_cost_their_own_records(tmp_path
 
 def test_the_cost_of_bad_rows_is_no_matter_of_how_many_they_are() -> None:
     def seconds(rows: list[dict[str, Any]], *, batch: bool) -> float:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         run(rows, schema_model=Row, encoder=JSONEncoder(), use_batch_validation=batch)
-        return time.perf_counter() - begun
+        return time.thread_time() - begun
 
-    half = [{"a": n if n % 2 else "x"} for n in range(4000)]
+    half = [{"a": n if n % 2 else "x"} for n in range(16_000)]
     for batch in (False, True):
         small = min(seconds(half[:1000], batch=batch) for _ in range(3))
         large = min(seconds(half, batch=batch) for _ in range(3))
-        assert large < 10 * small  # quadratic would be 16 times as long
+        assert large < 64 * small  # quadratic would be 256 times as long, linear is 16
 
 
 def test_a_record_that_was_rejected_has_its_reasons_in_the_documented_form() -> None:

@@ -68,10 +68,10 @@ class Executor(Protocol):
     The driver calls it from one thread. `start` and `shutdown` may take as long as the job's `setup` and `teardown`;
     the others return at once.
 
-    The driver also reads, where an executor has them, the attributes `schema_model`, `chunksize`, `compression` and
-    `use_batch_validation` and the method `chunksize_for` that `BaseExecutor` documents, `concurrency` (how many calls
-    of async hooks may overlap on one worker, by default 1), `loop` (an event loop that must be free while the pipe
-    runs) and `name` (what reports call it, by default its class).
+    The driver also reads, where an executor has them, the attributes `schema_model`, `chunksize`, `block_bytes`,
+    `compression` and `use_batch_validation` and the method `chunksize_for` that `BaseExecutor` documents, `concurrency`
+    (how many calls of async hooks may overlap on one worker, by default 1), `loop` (an event loop that must be free
+    while the pipe runs) and `name` (what reports call it, by default its class).
     """
 
     capabilities: Capabilities
@@ -166,11 +166,16 @@ class BaseExecutor(ABC):
         compression: `"lz4"` for backends whose chunks cross processes. There is nothing to be done for it: the driver
             compresses payloads, `manyhands.worker.transport` results.
 
+    Attributes:
+        block_bytes: about how long raw blocks are where `chunksize` is None and the job has no hooks, for a backend on
+            which each chunk costs much by itself; None: 256 KiB. Those of jobs with hooks are alike on all backends.
+
     Raises:
         OptionsError: a value is not one of these.
     """
 
     capabilities: Capabilities = Capabilities()
+    block_bytes: int | None = None
 
     def __init__(
         self,

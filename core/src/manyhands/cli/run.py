@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from manyhands.adapters.files import OutputFile, check_overlap, partial_name
+from manyhands.adapters.names import check_overlap, partial_name
+from manyhands.adapters.output_file import OutputFile
 from manyhands.cli.display import Display, make_display
 from manyhands.cli.display.logged import logged
 from manyhands.cli.streams import show
@@ -24,12 +25,14 @@ from manyhands.config.load import load_job
 from manyhands.errors import ManyhandsError, UsageError
 from manyhands.manager import PipeManager
 from manyhands.pipe import Pipe
-from manyhands.plugins.registry import prepared
+from manyhands.plugins.registry import find, prepared
 from manyhands.report import FlowReport, RunStatus
 from manyhands.worker.tuning import tune_process
 
 _REFRESH_SECONDS: Final = 0.1
 _GRACE_SECONDS: Final = 0.7
+_CLUSTER_GRACE_SECONDS: Final = 5.0
+"""Workers of a cluster end when they hear of it; only then is it known what they have written."""
 
 
 def run_job(
@@ -51,7 +54,9 @@ def run_job(
     with _prepared(job):
         pipe = build_pipe(path, job)
         runner = build_run(path, job, pipe)
-        return _run_pipe(path, pipe, runner, progress=progress, report_file=report_file, strict=strict)
+        return _run_pipe(
+            path, pipe, runner, progress=progress, report_file=report_file, strict=strict, grace=_grace(job)
+        )
 
 
 def _prepared(job: Job) -> AbstractContextManager[None]:
@@ -60,15 +65,28 @@ def _prepared(job: Job) -> AbstractContextManager[None]:
     return prepared(job.executor.name, job.executor.options)
 
 
+def _grace(job: Job) -> float:
+    """Seconds that a run may take to end after ^C."""
+    backend = find(job.engine.name, "engine") if job.engine is not None else find(job.executor.name)
+    return _CLUSTER_GRACE_SECONDS if backend.capabilities.distributed else _GRACE_SECONDS
+
+
 def _run_pipe(
-    path: Path, pipe: Pipe, runner: Pipe | PipeManager, *, progress: str, report_file: Path | None, strict: bool
+    path: Path,
+    pipe: Pipe,
+    runner: Pipe | PipeManager,
+    *,
+    progress: str,
+    report_file: Path | None,
+    strict: bool,
+    grace: float,
 ) -> int:
     tune_process()
     display = make_display(progress, path.stem)
     try:
         # Opened first: a report that cannot be written must not come to light after the run.
         output = _open_report(report_file, path, pipe) if report_file else None
-        report, stuck = _run(runner, display, output)
+        report, stuck = _run(runner, display, output, grace)
     finally:
         display.close()
     try:
@@ -89,19 +107,21 @@ def _open_report(file: Path, job: Path, pipe: Pipe) -> OutputFile:
     return OutputFile(file)
 
 
-def _run(runner: Pipe | PipeManager, display: Display, output: OutputFile | None) -> tuple[FlowReport, bool]:
+def _run(
+    runner: Pipe | PipeManager, display: Display, output: OutputFile | None, grace: float
+) -> tuple[FlowReport, bool]:
     """The final report, and whether something in the run did not come back."""
     try:
         with logged(), _terminable():
             report = runner.start()
-            return report, not _watch(report, display)
+            return report, not _watch(report, display, grace)
     except BaseException:
         if output:
             output.discard()
         raise
 
 
-def _watch(report: FlowReport, display: Display) -> bool:
+def _watch(report: FlowReport, display: Display, grace: float) -> bool:
     """Show the run to its end; False when it had to be left behind."""
     try:
         while not report.wait(_REFRESH_SECONDS):
@@ -111,7 +131,7 @@ def _watch(report: FlowReport, display: Display) -> bool:
     else:
         return True
     try:
-        ended = report.wait(_GRACE_SECONDS)
+        ended = report.wait(grace)
     except KeyboardInterrupt:  # they mean it
         ended = False
     if not ended:

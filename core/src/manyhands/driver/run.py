@@ -166,7 +166,8 @@ def cutting(executor: Any, context: WorkerContext, *, encoded: bool) -> tuple[in
         encoded: workers make the bytes of the output.
     """
     chunksize = getattr(executor, "chunksize_for", lambda _: getattr(executor, "chunksize", None))(context)
-    return chunksize, ENTRY_BLOCK_BYTES if context.hooked or not encoded else None
+    has_entries = context.hooked or not encoded  # hooks must find the same batches on every backend
+    return chunksize, ENTRY_BLOCK_BYTES if has_entries else getattr(executor, "block_bytes", None)
 
 
 def known_columns(pipe: Pipe) -> tuple[str, ...] | None:

@@ -35,7 +35,7 @@ _INTEREST_NS: Final = 1_000_000_000
 _NS: Final = 1_000_000_000
 
 SILENT_SECONDS: Final = 2.0
-"""A worker that has said nothing for so long is silent; they write twenty times a second."""
+"""A worker that has said nothing for so long is silent; they write ten times a second."""
 
 
 class Status(NamedTuple):

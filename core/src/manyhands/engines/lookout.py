@@ -127,7 +127,7 @@ class Lookout:
         return f"at or after {records} {' and '.join(map(str, positions))}{of_input}"
 
     def _last_seen(self) -> str:
-        """As exact as is known: a worker says where it is twenty times a second."""
+        """As exact as is known: a worker says where it is ten times a second."""
         places = sorted({attempt.position for attempt in self._attempts})
         return f", last seen {self._place(*places)}" if places else ""
 

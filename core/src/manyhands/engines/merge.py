@@ -81,13 +81,16 @@ class MergedRun:
                 self._publish()
         except BaseException as caught:  # noqa: BLE001  # it is in the report
             status, error = RunStatus.FAILED, caught
-        if status is not RunStatus.COMPLETED:
-            self._engine.shutdown()
-            self._discard()
-        self._add_up()
-        self.report.stages |= self._engine.report.stages
-        self.report.workers |= self._engine.report.workers
-        self.report.end(status, error)
+        try:
+            if status is not RunStatus.COMPLETED:
+                self._engine.shutdown()
+                self._discard()
+            self._add_up()
+            self.report.stages |= self._engine.report.stages
+            self.report.workers |= self._engine.report.workers
+        except BaseException as caught:  # noqa: BLE001  # as above, unless something else is
+            error = error or caught
+        self.report.end(status, error)  # in any case: somebody waits for it
 
     def _merge(self) -> bool:
         """Take the parts over; False when one is not complete."""

@@ -204,6 +204,8 @@ class EngineRun:
     def _reason(self, number: int, error: BaseException) -> BaseException:
         if isinstance(error, UnpicklableError):
             return refusal(self._pipes[number], number) or error
+        if isinstance(error, BrokenWorkers) and isinstance(error.__cause__, ManyhandsError):
+            return error.__cause__  # such as that no worker could be started, which says all
         if not isinstance(error, WorkerLost):
             return error
         which = f"pipe {number + 1} of {len(self.reports)}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from manyhands.pipe import Pipe
     from manyhands.report import FlowReport
 
-_BEAT_SECONDS: Final = 0.05
+_BEAT_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
