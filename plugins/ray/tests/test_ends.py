@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from core.tests.terminal import in_terminal
 
 from manyhands.processes.owner import owned_name
 from manyhands_ray import local
@@ -58,3 +60,29 @@ def ended(folder: Path, address: str, how: str) -> Iterator[Program]:
             yield program
         finally:
             program.kill()
+
+
+JOB = """
+[input]
+adapter = "csv"
+path = "rows.csv"
+[output]
+adapter = "jsonl"
+path = "out.jsonl"
+[engine]
+name = "ray"
+workers = 8
+address = "{}"
+"""
+
+
+def test_an_engine_that_is_interrupted_leaves_no_parts(cluster: Head, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("n,text\n" + "".join(f"{n},{'x' * 40}\n" for n in range(500_000)))
+    (tmp_path / "job.toml").write_text(JOB.format(cluster.client_address))
+    command = (sys.executable, "-m", "manyhands", "run", "job.toml")
+    with in_terminal(*command, cwd=tmp_path) as terminal:
+        wait_until(lambda: list(tmp_path.glob("out.jsonl.part-*")), "parts are written", 60)
+        terminal.press(b"\x03")
+        assert terminal.end() != 0
+    assert not list(tmp_path.glob("out.jsonl.part-*"))
+    assert not (tmp_path / "out.jsonl").exists()

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,6 @@ from manyhands.worker.cell import ProgressCell
 from manyhands_ray import RayEngine, RayExecutor, client, local, whereabouts
 from manyhands_ray import cluster as clusters
 from manyhands_ray.crew import Crew, Staffing
-from manyhands_ray.hand import Task
 from manyhands_ray.whereabouts import Whereabouts
 from manyhands_ray.work import Work
 
@@ -34,13 +34,13 @@ LOST = ExecutorBroken("the cluster is lost")
 
 
 def tasks(work: Work, count: int) -> list[Future[ChunkResult]]:
-    """The futures of so many that wait; the first was given to a worker, and put back."""
+    """The futures of so many that wait; the first had begun, and was put back."""
     futures: list[Future[ChunkResult]] = [Future() for _ in range(count)]
     for future in futures:
         work.add((CHUNK, future))
     nobody: Any = object()
-    task: Task | None = work.take(nobody)
-    assert task is not None
+    (task,) = work.take(nobody, 1)
+    assert task[1].running()
     work.put_back(task)
     return futures
 
@@ -52,12 +52,52 @@ def test_what_was_put_back_fails_with_what_waits() -> None:
     assert [future.exception(0) for future in futures] == 3 * [LOST]
 
 
+def test_what_was_put_back_waits_in_no_worker() -> None:
+    work, nobody = Work(), Any
+    futures = tasks(work, 4)
+    assert work.take_ahead(nobody, 1) == []  # type: ignore[arg-type]  # it is only kept
+    assert work.take(nobody, 1) == [(CHUNK, futures[0])]  # type: ignore[arg-type]  # as above
+    assert work.take_ahead(nobody, 4) == []  # type: ignore[arg-type]  # as above
+    assert work.take_ahead(nobody, 2) == [(CHUNK, each) for each in futures[1:3]]  # type: ignore[arg-type]  # as above
+    assert [future.running() for future in futures] == [True, False, False, False]
+
+
 def test_what_was_put_back_cannot_be_cancelled_any_more() -> None:
     work = Work()
     first, second = tasks(work, 2)
     work.fail_waiting(None)
     assert isinstance(first.exception(0), ExecutorBroken)
     assert second.cancelled()
+
+
+def test_what_is_cancelled_in_a_call_that_is_lost_stays_so() -> None:
+    work, nobody = Work(), Any
+    tasks(work, 2)
+    first, second = work.take(nobody, 2)  # type: ignore[arg-type]  # it is only kept
+    assert second[1].cancel()
+    for task in (first, second):
+        work.fail(task, LOST)
+    assert first[1].exception(0) is LOST
+    assert second[1].cancelled()
+
+
+def test_what_was_told_that_it_is_cancelled_is_told_once() -> None:
+    work, nobody = Work(), Any
+    tasks(work, 2)
+    _, second = work.take(nobody, 2)  # type: ignore[arg-type]  # it is only kept
+    assert second[1].cancel()
+    assert not work.begin(second)
+    assert not work.begin(second)
+    work.settle(second, b"", [], failed=False)
+
+
+def test_long_chunks_share_no_call() -> None:
+    work, nobody = Work(), Any
+    for length in (1000, 1000, 1 << 20, 1 << 20, 1000):
+        work.add((replace(CHUNK, payload=bytes(length)), Future()))
+    assert len(work.take(nobody, 5)) == 2  # type: ignore[arg-type]  # as above
+    assert len(work.take(nobody, 3)) == 1  # type: ignore[arg-type]  # as above
+    assert len(work.take_ahead(nobody, 2)) == 1  # type: ignore[arg-type]  # as above
 
 
 def test_who_waits_for_what_is_cancelled_is_woken() -> None:
@@ -74,6 +114,12 @@ class Busy:
 
     was_ready = True
     is_alive = False
+
+    has_begun = True
+    line = SimpleNamespace(take_others=list, task=None)
+
+    def last_progress(self) -> None:
+        """Nowhere."""
 
     def bury(self) -> None:
         """End it."""
@@ -283,12 +329,14 @@ def test_where_a_client_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None
     assert clusters._current() == "ray://head:10001"
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "http://127.0.0.1"])
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:8786", "http://127.0.0.1", "local", "head", "head:port", "ray://head", ":6379", ""]
+)
 def test_an_address_of_another_kind_is_refused(address: str) -> None:
     with pytest.raises(OptionsError, match=f"address must be auto, host:port or ray://host:port, not '{address}'"):
         RayExecutor(address=address)
     with pytest.raises(OptionsError, match="address must be"):
-        RayEngine(address=address).start([None])  # type: ignore[list-item]  # it does not come to that
+        RayEngine(address=address)
 
 
 def test_that_ray_would_look_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

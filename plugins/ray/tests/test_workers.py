@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -77,10 +78,23 @@ def rows(count: int, deeds: dict[int, str] | None = None) -> list[dict[str, Any]
     return [{"n": n, "do": (deeds or {}).get(n)} for n in range(count)]
 
 
-def make(records: list[Any], *, run: RunOptions | None = None, folder: Path | None = None, **options: Any) -> Pipe:
+class DeedsOnce(Deeds):
+    """May not run again on a record."""
+
+    replay = False
+
+
+def make(
+    records: list[Any],
+    *,
+    run: RunOptions | None = None,
+    folder: Path | None = None,
+    kind: type[Deeds] = Deeds,
+    **options: Any,
+) -> Pipe:
     executor = RayExecutor(**{"max_workers": 2, "chunksize": 10, **options})
     outputs = MemoryOutputAdapter(), MemoryOutputAdapter()
-    hook = Deeds(folder)
+    hook = kind(folder)
     return Pipe(IterableInputAdapter(records), *outputs, None, executor, [hook], max_hook_chunk_size=1, options=run)
 
 
@@ -97,6 +111,22 @@ def test_the_connection_of_the_program_is_used_and_kept(cluster: Head) -> None:
     assert ray.is_initialized()
     assert dead(run(rows(10), address=cluster.address)) == (10, 0)
     wait_until(lambda: not cluster.pids("ray::Actor"), "the actors are gone")
+
+
+class NeedsFile(BaseHook):
+    """Cannot be set up."""
+
+    def setup(self, store: Any) -> None:
+        raise FileNotFoundError("no /mnt/model.bin")
+
+    def execute(self, entries: list[Any], store: Any) -> None:
+        """Nothing comes here."""
+
+
+def test_a_setup_that_fails_names_the_node() -> None:
+    executor = RayExecutor(max_workers=1)
+    with pytest.raises(WorkerInitError, match=rf"no /mnt/model\.bin.*this was on the node {socket.gethostname()}"):
+        Pipe(IterableInputAdapter([{}]), MemoryOutputAdapter(), None, None, executor, [NeedsFile()]).run()
 
 
 def test_another_cluster_is_refused(cluster: Head) -> None:
@@ -126,6 +156,26 @@ def test_a_poison_record_among_others(place: str) -> None:
 def test_a_record_that_hangs(place: str, how: str) -> None:
     report = run(rows(40, {7: how}), run=RunOptions(record_timeout=1.0))
     assert dead(report) == (39, 1)
+
+
+def test_what_waits_in_a_worker_that_is_slow_is_run_by_another(tmp_path: Path) -> None:
+    pipe = make(rows(20, {0: "wait"}), folder=tmp_path, chunksize=1, run=RunOptions(ordered=False))
+    report = pipe.start()
+    wait_until(lambda: report.ok == 19, "the other worker has done all the rest")
+    (tmp_path / "go").touch()
+    assert report.wait(LIMIT)
+    assert dead(report) == (20, 0)
+
+
+def test_what_waits_in_a_worker_that_is_killed_has_not_begun(tmp_path: Path) -> None:
+    """Else it could not be run again, for its hook may not."""
+    pipe = make(rows(20, {0: "wait"}), folder=tmp_path, kind=DeedsOnce, chunksize=1, max_workers=1)
+    report = pipe.start()
+    wait_until(lambda: list(tmp_path.iterdir()), "a worker waits")
+    sleep(0.2)  # until the second chunk is there
+    os.kill(int(next(tmp_path.iterdir()).name), signal.SIGKILL)
+    assert report.wait(LIMIT)
+    assert dead(report) == (19, 1)
 
 
 def test_a_worker_that_somebody_kills(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 import msgpack
@@ -26,6 +28,11 @@ from manyhands_ray.output import Output
 
 DISTRIBUTION: Final = "manyhands-ray"
 """Of which a worker must have the same version as the program."""
+
+Outcome = tuple[bool, bytes, bytes, list[bytes]]
+
+_CALL_SECONDS: Final = 0.005
+"""A call begins no further chunk after that."""
 
 ASIDE: Final = "aside"
 """The concurrency group of what is asked while a chunk runs."""
@@ -66,13 +73,23 @@ class Actor:
         """
         return self._answer(lambda: self._set_up(job))
 
-    def run(self, message: bytes) -> bytes:
-        """Run a chunk.
+    def run(self, message: bytes, call: int) -> bytes:
+        """Run chunks, as many as there is time for, but for the first, and as the program wants by then.
 
         Args:
-            message: header and payload, as `dump_chunk` gives them, packed.
+            message: a list of header and payload, as `dump_chunk` gives them, packed.
+            call: number of the call, which waits until the board permits it to go on; 0: it need not.
         """
-        return self._answer(lambda: self._run(*msgpack.unpackb(message)))
+        if call and self._board is not None:
+            self._board.wait(call)
+        outcomes: list[Outcome] = []
+        end = monotonic() + _CALL_SECONDS
+        for header, payload in msgpack.unpackb(message):
+            if (outcomes and monotonic() > end) or not self._begins(call):
+                break
+            outcomes.append(self._outcome(partial(self._run, header, payload)))
+        packed: bytes = msgpack.packb(outcomes)
+        return packed
 
     def tear_down(self) -> bytes:
         """Run the hooks' `teardown`."""
@@ -112,9 +129,10 @@ class Actor:
     def _run(self, header: bytes, payload: bytes) -> tuple[bytes, list[bytes]]:
         if self._worker is None:
             raise WorkerInitError("a chunk came to a worker that is not set up")
-        if self._board is not None:
-            self._board.begin()
         return self._worker.run(header, payload)
+
+    def _begins(self, call: int) -> bool:
+        return self._board is None or self._board.begin(call)
 
     def _tear_down(self) -> tuple[bytes, list[bytes]]:
         if self._worker is not None:
@@ -125,14 +143,17 @@ class Actor:
         return self._cancelled or (self._board is not None and self._board.is_cancelled)
 
     def _answer(self, call: Callable[[], tuple[bytes, list[bytes]]]) -> bytes:
+        packed: bytes = msgpack.packb(self._outcome(call))
+        return packed
+
+    def _outcome(self, call: Callable[[], tuple[bytes, list[bytes]]]) -> Outcome:
         """Whether the call raised, what was printed, and what it returned."""
         failed, parts = False, list[bytes]()
         try:
             header, parts = call()
         except BaseException as error:  # noqa: BLE001  # Ray would wrap it into an exception of its own
             failed, header = True, pickles.dump_failure(_without_exit(error))
-        packed: bytes = msgpack.packb((failed, self._output.take(), header, parts))
-        return packed
+        return failed, self._output.take(), header, parts
 
 
 def _without_exit(error: BaseException) -> BaseException:

@@ -14,7 +14,7 @@ import ray
 
 from manyhands.cpus import cpus
 from manyhands.errors import OptionsError, UsageError, WorkerInitError
-from manyhands_ray.client import check_client, check_port
+from manyhands_ray.client import check_client, check_head, check_port
 from manyhands_ray.local import QUIET, LocalRay
 from manyhands_ray.places import as_url, same_place
 
@@ -191,6 +191,7 @@ def _connect(address: str) -> Any:
         check_client(place, parts)
     elif place != "auto":
         _check_taken(place)
+        check_head(place, parts)
     os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", _RECONNECT_SECONDS)
     try:
         return ray.init(address=address, **QUIET)

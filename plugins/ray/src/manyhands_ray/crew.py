@@ -15,12 +15,15 @@ from manyhands.worker.failures import as_init_error
 from manyhands.worker.pickles import load_failure
 from manyhands.worker.versions import check_versions
 from manyhands_ray.actor import DISTRIBUTION
-from manyhands_ray.hand import Hand, State, Workshop, new_actor
+from manyhands_ray.hand import Hand, State, new_actor
 from manyhands_ray.refusals import reason_of
 
 if TYPE_CHECKING:
+    from manyhands.executor import Progress
     from manyhands_ray.cluster import Needs
+    from manyhands_ray.line import Task
     from manyhands_ray.work import Work
+    from manyhands_ray.workshop import Workshop
 
 _log: Final = logging.getLogger("manyhands")
 
@@ -141,11 +144,18 @@ class Crew:
             when = "while they have nothing to do" if hand.was_ready else "before they are ready"
             self._give_up(WorkerInitError(f"workers die {when}: {reason_of(error)}"))
 
-    def dismiss(self, hand: Hand) -> None:
-        """End one, at once."""
+    def dismiss(self, hand: Hand) -> tuple[Task | None, Progress | None, bool]:
+        """End one, at once; all but what it runs goes to others.
+
+        Returns:
+            That, where it is in it, and whether it has begun.
+        """
+        self._work.put_back(*hand.line.take_others())  # first: it may go on until it is stopped
+        last = hand.line.task, hand.last_progress(), hand.has_begun
         self.hands = [other for other in self.hands if other is not hand]
         hand.bury()
         self._buried.append(hand)
+        return last
 
     def finish_off(self) -> bool:
         """See that those end that were told to; whether some have not."""
@@ -214,7 +224,7 @@ class Crew:
         failed, output, header, _ = msgpack.unpackb(answer)
         hand.log(output)
         if failed:
-            self._refuse(hand, as_init_error(load_failure(header)))
+            self._refuse(hand, as_init_error(load_failure(header), f"the node {hand.host}"))
             return
         hand.be_ready(header.decode())
         self.started.set()

@@ -12,6 +12,7 @@ from manyhands.engines.places import located
 from manyhands.pool import Pool
 from manyhands_ray import hand
 from manyhands_ray.away import run_away
+from manyhands_ray.executor import RayExecutor
 
 
 class RayEngine(BaseEngine):
@@ -27,7 +28,7 @@ class RayEngine(BaseEngine):
         runtime_env: the environment of the actors, as for `RayExecutor`.
 
     Raises:
-        OptionsError: `n_workers` is no number from 1.
+        OptionsError: a value is not one of these.
     """
 
     name: str = "ray"
@@ -41,6 +42,7 @@ class RayEngine(BaseEngine):
         runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
         options: dict[str, Any] = {"address": address, "resources": resources, "runtime_env": runtime_env}
+        RayExecutor(**options)  # whatever is wrong with them is told now
         super().__init__("ray", n_workers, max_inflight=None, **options)
 
     def _make_workers(self, pipes: int) -> FuturesExecutor:

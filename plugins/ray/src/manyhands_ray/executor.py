@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.errors import OptionsError, ProtocolError, RunAborted, WorkerInitError
@@ -12,6 +12,7 @@ from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress
 from manyhands.worker.shipping import with_sources
 from manyhands_ray.cluster import Cluster, Needs, join
 from manyhands_ray.crew import Staffing
+from manyhands_ray.places import as_url
 from manyhands_ray.plugin import CAPABILITIES
 from manyhands_ray.supervisor import Supervisor
 
@@ -23,7 +24,7 @@ _LOOK_SECONDS: Final = 0.05
 
 
 class RayExecutor(BaseExecutor):
-    """Runs chunks in actors of a Ray cluster, each of which has one chunk at a time.
+    """Runs chunks in actors of a Ray cluster, each of which runs one at a time.
 
     An actor that dies is replaced by another; the chunk that it had begun is run again, narrowed down to the record
     that kills, and only that one is given up. Ray itself retries nothing.
@@ -33,7 +34,7 @@ class RayExecutor(BaseExecutor):
         address: of the cluster: `auto` for one that runs on this machine, `host:port`, `ray://host:port` from outside;
             it is left running. None: the one that the program is connected to by `ray.init`; otherwise Ray is started
             on this machine, and ended with the run.
-        chunksize: records in a chunk; None: raw blocks of about 256 KiB, or 1000 records.
+        chunksize: records in a chunk; None: raw blocks of about 1 MiB (64 KiB with hooks), or 1000 records.
         compression: `"lz4"` to compress what travels.
         use_batch_validation: validate a chunk by one call, unless the schema calls code of the person's.
         max_inflight: chunks in flight at most; None: as many as the cluster can use, which follows its nodes.
@@ -48,6 +49,7 @@ class RayExecutor(BaseExecutor):
 
     name: str = "ray"
     capabilities: Capabilities = CAPABILITIES
+    block_bytes: int | None = 1 << 20
     _supervisor: Supervisor | None = None
     _context: WorkerContext | None = None
     _cluster: Cluster | None = None
@@ -118,7 +120,7 @@ class RayExecutor(BaseExecutor):
                 supervisor.join()
 
     def slots(self) -> int:
-        """What the workers run, and one more for each to go on with; at most `max_inflight`."""
+        """What the workers run, and as much for each to go on with; at most `max_inflight`."""
         return self._running.slots
 
     def progress(self, future: Future[ChunkResult]) -> Progress | None:
@@ -138,6 +140,10 @@ class RayExecutor(BaseExecutor):
 
 
 def _checked(address: str | None) -> str | None:
-    if address is not None and "://" in str(address) and not str(address).startswith("ray://"):
-        raise OptionsError(f"address must be auto, host:port or ray://host:port, not {address!r}")
-    return address
+    if address is None or address == "auto":
+        return address
+    with suppress(ValueError):  # the port is no number
+        parts = as_url(str(address))
+        if parts.scheme in ("", "ray") and parts.hostname and parts.port:
+            return address
+    raise OptionsError(f"address must be auto, host:port or ray://host:port, not {address!r}")

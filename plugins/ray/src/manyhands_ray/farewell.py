@@ -46,6 +46,8 @@ class Farewell:
         self._work.ending = self._work.ending or monotonic()
         if cancel and not self._work.cancelled:
             self._work.ending, self._work.cancelled = monotonic(), True
+            for hand in self._crew.hands:
+                self._work.put_back(*hand.line.take_next())
             for hand in self._crew.hands if aborted else ():
                 hand.cancel()
 
@@ -79,8 +81,7 @@ class Farewell:
     def _abandon(self, hand: Hand) -> None:
         if hand.state is State.ENDING and hand.was_ready and self._hooked:
             self._tell("a worker's teardown did not end")
-        task, progress = hand.task, hand.last_progress()
-        self._crew.dismiss(hand)
+        task, progress, _ = self._crew.dismiss(hand)
         if task is not None:
             self._work.fail(task, WorkerLost(progress=progress, reason="the run was aborted", worker=hand.name))
 

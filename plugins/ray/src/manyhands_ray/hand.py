@@ -1,4 +1,4 @@
-"""A worker as its supervisor sees it: an actor, the one call that it has to answer, and where it is."""
+"""A worker as its supervisor sees it: an actor, the calls that it has to answer, and where it is."""
 
 from __future__ import annotations
 
@@ -7,33 +7,31 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
-from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
 import msgpack
 import ray
 
-from manyhands.chunks import Chunk, ChunkResult
+from manyhands.chunks import ChunkResult
 from manyhands.executor import Progress
 from manyhands.processes.output import WorkerLog
 from manyhands.worker.cell import read_progress
 from manyhands.worker.transport import dump_chunk
 from manyhands_ray.actor import ASIDE, Actor
 from manyhands_ray.board import Board, pid_space
+from manyhands_ray.line import Line, Task
 from manyhands_ray.pulse import check_connection
 from manyhands_ray.whereabouts import Whereabouts
+from manyhands_ray.workshop import Workshop
 
 _NEAR_SECONDS: Final = 1.0
 _FAR_SECONDS: Final = 0.1
 _KILL_SECONDS: Final = 0.5
 HERE: Final = pid_space()
 """Where process ids and boards are those of this program."""
-
-Task = tuple[Chunk, Future[ChunkResult]]
 
 
 class State(Enum):
@@ -45,29 +43,6 @@ class State(Enum):
     BUSY = auto()
     ENDING = auto()
     GONE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What the workers of a run have in common.
-
-    Attributes:
-        folder: for their boards, until they have them open.
-        boards: how the names of these begin.
-        job: the job's context, in Ray's object store.
-        batch_size: `max_hook_chunk_size` of the job.
-        options: of the actors.
-        answered: called from a thread of Ray when a call has ended, with what is to be done then.
-        on_note: takes what a worker tells of the pipe that runs in it; see `manyhands_ray.away.copy`.
-    """
-
-    folder: Path
-    boards: str
-    job: Any
-    batch_size: int | None
-    options: dict[str, Any]
-    answered: Callable[[Callable[[], None]], None]
-    on_note: Callable[[bytes], tuple[bool, bool]]
 
 
 class Hand:
@@ -91,11 +66,10 @@ class Hand:
         self._wishes = (False, False)
         self._log: WorkerLog | None = None
         self._pid: int | None = None
-        self._near = False
         self.state: State = State.STARTING
-        self.task: Task | None = None
-        self.done: int = 0
+        self.line: Line = Line(self._board)
         self.was_ready: bool = False
+        self.is_near: bool = False
         self.name: str = ""
         self.host: str = "a node of the cluster"
 
@@ -110,11 +84,20 @@ class Hand:
         self.state = State.SETTING_UP
         self._ask(self._actor.set_up, then, self._shop.job)
 
-    def give(self, task: Task, then: Callable[[bytes | BaseException], None]) -> None:
-        """Give it a chunk."""
-        self._far.begin()
-        self.state, self.task = State.BUSY, task
-        self._ask(self._actor.run, then, msgpack.packb(dump_chunk(task[0])))
+    @property
+    def has_room(self) -> bool:
+        """It can be given a call: it has none, or it sees its board and has but one."""
+        is_at_one = self.state is State.BUSY and self.is_near and self.line.open_calls == 1
+        return self._killed is None and (self.state is State.READY or is_at_one)
+
+    def give(self, tasks: list[Task], then: Callable[[bytes | BaseException], None]) -> None:
+        """Give it chunks in one call: to run them now if it has none, else when what it has is answered."""
+        if self.state is State.READY:
+            self._far.begin()
+        self.state = State.BUSY
+        message = msgpack.packb([dump_chunk(chunk) for chunk, _ in tasks])
+        call = self.line.add(tasks)
+        self._ask(self._actor.run, then, message, call if self.is_near else 0)
 
     def ask_tear_down(self, then: Callable[[bytes | BaseException], None]) -> None:
         """Let it run the hooks' `teardown`."""
@@ -123,13 +106,13 @@ class Hand:
 
     def attend(self, then: Callable[[bytes | BaseException], None]) -> None:
         """Ask it where it is and what it prints; the answer may take a second, or for ever."""
-        seconds = _NEAR_SECONDS if self._near else _FAR_SECONDS
+        seconds = _NEAR_SECONDS if self.is_near else _FAR_SECONDS
         self._ask(self._actor.attend, then, seconds, *self._wishes)
 
     def cancel(self) -> None:
         """Let it begin no new record."""
         self._board.cancel()
-        if not self._near and self.was_ready:
+        if not self.is_near and self.was_ready:
             self._actor.cancel.remote()
 
     def _ask(self, method: Any, then: Callable[[bytes | BaseException], None], *arguments: Any) -> None:
@@ -149,7 +132,7 @@ class Hand:
         """Take in who it is; what runs there."""
         about = msgpack.unpackb(answer)
         self._pid, self.host = about["pid"], about["host"]
-        self._near = about["near"] and about["space"] == HERE != ""
+        self.is_near = about["near"] and about["space"] == HERE != ""
         self._board.unlink()
         self._log = WorkerLog(about["pid"])
         versions: dict[str, str] = about["versions"]
@@ -173,31 +156,35 @@ class Hand:
             with suppress(Exception):
                 self._log.feed(output)
 
-    def settle(self) -> Task | None:
-        """The task that it had."""
-        task, self.task = self.task, None
-        self.done += 1
-        return task
+    def settle(self, count: int) -> tuple[list[Task | None], list[Task]]:
+        """It has answered; see `Line.settle`."""
+        settled = self.line.settle(count)
+        self.state = State.BUSY if self.line.open_calls else State.READY
+        return settled
 
     # Where it is.
 
-    def progress(self) -> Progress | None:
-        """Where it is in its chunk, as far as that is known here."""
-        task = self.task
-        if task is None:
+    def progress(self, future: Future[ChunkResult]) -> Progress | None:
+        """Where it is in this chunk, as far as that is known here."""
+        task = self.line.sole
+        if task is None or task[1] is not future:
             return None
-        if not self._near:
+        if not self.is_near:
             return self._far.progress(task[0], self._shop.batch_size, self.name)
-        return read_progress(self._board.word[0], task[0], self._shop.batch_size, self.name)
+        return self._read_board(task)
 
     def last_progress(self) -> Progress | None:
         """Where it died: only where its board is, that is known."""
-        return self.progress() if self._near else None
+        task = self.line.task
+        return self._read_board(task) if self.is_near and task is not None else None
+
+    def _read_board(self, task: Task) -> Progress | None:
+        return read_progress(self._board.word[0], task[0], self._shop.batch_size, self.name)
 
     @property
     def has_begun(self) -> bool:
         """It has begun its chunk, or nobody here can know."""
-        return not self._near or self._board.begun > self.done
+        return not self.is_near or self._board.begun > self.line.done
 
     # Its end.
 
@@ -219,7 +206,7 @@ class Hand:
     @property
     def is_alive(self) -> bool:
         """Its process is there; False where nobody here can know."""
-        if not self._near or self._pid is None:
+        if not self.is_near or self._pid is None:
             return False
         try:
             os.kill(self._pid, 0)

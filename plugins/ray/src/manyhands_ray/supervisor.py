@@ -1,11 +1,13 @@
-"""One thread that starts the workers, gives each a chunk at a time, and replaces those that die.
+"""One thread that starts the workers, gives them chunks, and replaces those that die.
 
     submit ─▶ Work ─▶ Hand ─ call ─▶ actor
     future ◀─ Work ◀─ Hand ◀ bytes ─ │
                        └─ board, attend ─┘
 
-A worker has one call to answer, never more: Ray fails the calls that wait for an actor when that dies, and nobody could
-tell which of them had begun. Whatever happens, wherever, comes to the thread as a function in one queue.
+Ray fails the calls that wait for an actor when that dies, and says of none whether it had begun. So a worker has one
+to answer, or two where it shares a board with the program: there stands whether the second may begin, which is not
+before the answer to the first is here, and how many chunks have begun of a call that has several. Whatever happens,
+wherever, comes to the thread as a function in one queue.
 """
 
 from __future__ import annotations
@@ -14,10 +16,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from tempfile import gettempdir
-from time import monotonic, monotonic_ns, sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
@@ -25,15 +25,18 @@ import ray
 
 from manyhands.chunks import Chunk, ChunkResult
 from manyhands.errors import ExecutorBroken, ManyhandsError, WorkerLost
-from manyhands.processes.owner import owned_name
-from manyhands_ray.board import KIND, Board
+from manyhands.worker.compile import compile_plan
+from manyhands.worker.pipeline import calls_code
 from manyhands_ray.crew import Crew, Staffing
 from manyhands_ray.farewell import Farewell
-from manyhands_ray.hand import Hand, State, Task, Workshop
+from manyhands_ray.hand import Hand, State
+from manyhands_ray.line import Task
 from manyhands_ray.outlook import Outlook
+from manyhands_ray.parcels import Parcels
 from manyhands_ray.pulse import Pulse
 from manyhands_ray.refusals import death_of
 from manyhands_ray.work import Work, no_workers
+from manyhands_ray.workshop import Workshop
 
 if TYPE_CHECKING:
     from manyhands.executor import Progress
@@ -56,10 +59,12 @@ class Supervisor:
     def __init__(self, context: WorkerContext, job: bytes, address: str, staffing: Staffing) -> None:
         self._address, self._context = address, context
         self._max_inflight = staffing.max_inflight
+        alone = calls_code(context, compile_plan(context.schema_model))
+        self._parcels = Parcels(staffing.max_inflight, alone=alone)
         self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._job: Any = ray.put(job)  # it is there for as long as somebody has this
         self._work = Work()
-        shop = _workshop(self._job, context, staffing, self._orders.put)
+        shop = Workshop.make(self._job, context, staffing, self._orders.put)
         self._pulse = Pulse(staffing.needs, lambda room: self._orders.put(lambda: self._crew.resize(room)))
         heard: dict[str, Any] = {"on_ready": self._hand_out, "on_end": self._see_end}
         self._crew = Crew(shop, staffing, self._work, address, run_aside=self._pulse.run, **heard)
@@ -83,8 +88,9 @@ class Supervisor:
 
     @property
     def slots(self) -> int:
-        """Chunks worth having in flight: what the workers run, and one more for each to go on with."""
-        wanted = max(2 * self._crew.wanted, 1)
+        """Chunks worth having in flight: for each worker a call that it runs, and one to go on with."""
+        workers = self._crew.wanted
+        wanted = max(2 * workers * self._parcels.size(workers), 1)
         return wanted if self._max_inflight is None else min(wanted, self._max_inflight)
 
     def submit(self, chunk: Chunk) -> Future[ChunkResult]:
@@ -102,7 +108,7 @@ class Supervisor:
         """See `Executor.progress`."""
         hand = self._work.place(future)
         try:
-            return hand.progress() if hand is not None else None
+            return hand.progress(future) if hand is not None else None
         except ValueError:  # its board was just released
             return None
 
@@ -149,6 +155,8 @@ class Supervisor:
         with suppress(Empty):
             self._orders.get(timeout=_LOOK_SECONDS)()
             self._obey()
+        self._cut()
+        self._share()
         if (why := self._outlook.check()) is not None:
             self._lose_cluster(why)
         self._crew.finish_off()
@@ -160,31 +168,62 @@ class Supervisor:
                 self._orders.get_nowait()()
 
     def _take(self, task: Task) -> None:
+        self._parcels.see(task[0].kind)
         self._work.add(task)
-        for hand in self._crew.hands:
-            if hand.state is State.READY:
-                self._hand_out(hand)
-                return
+        self._hand_out_all()
+
+    def _hand_out_all(self) -> None:
+        """Give out what waits, first to those who have nothing."""
+        for hand in sorted(self._crew.hands, key=lambda hand: hand.state is not State.READY):
+            self._hand_out(hand)
 
     def _hand_out(self, hand: Hand) -> None:
-        """Give a worker that is free the next chunk."""
-        task = self._work.take(hand)
-        if task is not None:
-            hand.give(task, self._crew.when_answered(hand, self._take_answer))
+        """Give a worker what it can have."""
+        while hand.has_room and (tasks := self._take_for(hand)):
+            hand.give(tasks, self._crew.when_answered(hand, self._take_answer))
+
+    def _take_for(self, hand: Hand) -> list[Task]:
+        workers = len(self._crew.hands)
+        size = self._parcels.size(workers) if hand.is_near else 1
+        if hand.state is State.BUSY:
+            return self._work.take_ahead(hand, size)
+        share = -(-self._work.waiting // workers)
+        return self._work.take(hand, min(size, share))
+
+    def _cut(self) -> None:
+        """Let no chunk wait for a slow one in the same call."""
+        for hand in self._crew.hands:
+            if others := hand.line.cut():
+                self._work.put_back(*others)
+                self._parcels.shrink()
+                if hand.line.sole is not None and not self._work.begin(hand.line.sole):
+                    hand.kill()  # who has cancelled it could not know that it runs
+
+    def _share(self) -> None:
+        """Take what a worker has not begun for one that has nothing."""
+        if not any(hand.state is State.READY for hand in self._crew.hands):
+            return
+        slow = (hand for hand in self._crew.hands if hand.line.is_slow)
+        if not self._work.waiting:
+            self._work.put_back(*next(filter(None, (hand.line.take_next() for hand in slow)), []))
+        self._hand_out_all()
 
     def _take_answer(self, hand: Hand, answer: bytes) -> None:
-        task = hand.settle()
-        hand.state = State.READY
+        outcomes, seconds = msgpack.unpackb(answer), hand.line.seconds
+        ran, left = hand.settle(len(outcomes))
         self._crew.succeed()
+        self._work.put_back(*left, *hand.line.go_on(self._work.begin))
         self._hand_out(hand)
-        failed, output, header, parts = msgpack.unpackb(answer)
-        hand.log(output)
-        if task is not None:
-            self._work.settle(task, header, parts, failed=failed)
+        if ran or left:
+            self._parcels.learn(len(ran) + len(left), len(ran), seconds)
+        for task, (failed, output, header, parts) in zip(ran, outcomes, strict=True):
+            if task is not None:
+                hand.log(output)
+                self._work.settle(task, header, parts, failed=failed)
 
     def _evict(self, future: Future[ChunkResult]) -> None:
         hand = self._work.place(future)
-        if hand is not None:
+        if hand is not None and hand.line.task is not None and hand.line.task[1] is future:
             hand.kill()
 
     def _see_end(self, hand: Hand, error: BaseException) -> None:
@@ -192,16 +231,15 @@ class Supervisor:
         if (why := self._outlook.check()) is not None:
             self._lose_cluster(why)
             return
-        task, progress, begun = hand.task, hand.last_progress(), hand.has_begun
         was_ending = hand.state is State.ENDING
-        self._crew.dismiss(hand)
+        task, progress, begun = self._crew.dismiss(hand)
         if task is not None and begun:
             self._work.fail(task, WorkerLost(progress=progress, reason=death_of(error), worker=hand.name))
         elif task is not None:
             self._work.put_back(task)
         if was_ending:
             self._farewell.see_end(error)
-        elif not hand.done and not (task and begun):
+        elif not hand.line.done and not (task and begun):
             self._crew.count_futile(hand, error)
         self._crew.hire_all()
 
@@ -212,8 +250,7 @@ class Supervisor:
 
     def _dismiss_all(self, error: ManyhandsError) -> None:
         for hand in [*self._crew.hands]:
-            task = hand.task
-            self._crew.dismiss(hand)
+            task, *_ = self._crew.dismiss(hand)
             if task is not None:
                 self._work.fail(task, error)
 
@@ -228,19 +265,3 @@ class Supervisor:
         self._obey()  # what was submitted meanwhile
         self.started.set()
         self._work.fail_waiting(self.error)
-
-
-def _workshop(
-    job: Any, context: WorkerContext, staffing: Staffing, answered: Callable[[Callable[[], None]], None]
-) -> Workshop:
-    folder = Path(gettempdir())
-    Board.sweep(folder)
-    options = {**staffing.needs.options, "runtime_env": staffing.runtime_env or None}
-    boards = f"{owned_name(KIND)}{monotonic_ns()}-"
-    return Workshop(folder, boards, job, context.max_hook_chunk_size, options, answered, _copy)
-
-
-def _copy(note: bytes) -> tuple[bool, bool]:
-    from manyhands_ray.away import copy  # with the engines, which executors do not need
-
-    return copy(note)
