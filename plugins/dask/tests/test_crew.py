@@ -73,6 +73,20 @@ def test_an_abort_kills_only_those_that_are_at_work(monkeypatch: pytest.MonkeyPa
     ]
 
 
+def test_a_worker_is_out_when_it_has_answered_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand, seat = of(crew_of(State.WAITING), 0)
+    assert hand.is_out  # its seat was not asked for
+    seat.asked = 0.0
+    assert not hand.is_out
+    monkeypatch.setattr(Hand, "_is_silent", True)
+    assert hand.is_out  # it is busy with what holds the interpreter, and may never answer
+    seat.state = State.STARTING
+    assert not hand.is_out
+    monkeypatch.setattr(Hand, "_is_silent", False)
+    seat.state = State.ENDED
+    assert hand.is_out
+
+
 def test_another_is_asked_in_place_of_one_that_is_stuck_behind_somebody_elses_task() -> None:
     crew = crew_of(State.WAITING, most=1)
     _, seat = of(crew, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import stat
 import subprocess
@@ -75,6 +76,15 @@ def test_a_module_that_exits_when_it_is_imported_is_told(monkeypatch: pytest.Mon
     assert str(error).endswith("SystemExit: no config.ini")
 
 
+def test_a_seat_that_is_told_to_end_before_it_begins_never_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seat, "RemoteWorker", quit_at_once)
+    desk: Any = Notes()
+    one = Seat(0, memoryview(bytearray(8)))
+    one.end(desk)
+    one.work(desk)
+    assert desk.posted == [{"what": "ended", "seat": 0, "error": None}]
+
+
 def test_hooks_that_exit_do_not_end_the_worker() -> None:
     desk: Any = Notes()
     one, job = Seat(0, memoryview(bytearray(8))), Exits()
@@ -86,27 +96,30 @@ def test_hooks_that_exit_do_not_end_the_worker() -> None:
     assert "KeyboardInterrupt" in str(error)
 
 
-def test_runs_that_overlap_leave_the_time_zone_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_overlap_leave_the_process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
+    threshold = gc.get_threshold()
 
     async def overlap() -> None:
         worker = worker_in(tmp_path)
-        first = Desk("first", 1, worker, own=False)
+        first = Desk("first", 1, worker)
         os.environ["TZ"] = "Asia/Tokyo"  # as its job does
-        second = Desk("second", 1, worker, own=False)
+        second = Desk("second", 1, worker)
         os.environ["TZ"] = "America/Lima"
         first.close()
+        assert gc.get_freeze_count() > 0
         second.close()
 
     asyncio.run(overlap())
+    assert (gc.get_freeze_count(), gc.get_threshold()) == (0, threshold)
     assert os.environ["TZ"] == "UTC"
     assert time.tzname[0] == "UTC"
 
 
 def test_nobody_else_reads_or_makes_the_file_of_a_desk_and_its_nanny_removes_it(tmp_path: Path) -> None:
     async def open_desk() -> None:
-        desk = Desk("run", 2, worker_in(tmp_path), own=False)
+        desk = Desk("run", 2, worker_in(tmp_path))
         assert desk.path is not None
         try:
             assert stat.S_IMODE(desk.path.stat().st_mode) == 0o600
@@ -121,7 +134,7 @@ def test_nobody_else_reads_or_makes_the_file_of_a_desk_and_its_nanny_removes_it(
         victim.write_text("mine")
         desk.path.symlink_to(victim)
         with pytest.raises(FileExistsError):
-            Desk("run", 2, worker_in(tmp_path), own=False)
+            Desk("run", 2, worker_in(tmp_path))
         assert victim.read_text() == "mine"
 
     asyncio.run(open_desk())

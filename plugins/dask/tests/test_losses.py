@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import dask
 import pytest
 
 from manyhands.errors import ExecutorBroken, WorkerInitError
@@ -41,9 +42,9 @@ def test_a_worker_that_is_killed_with_its_nanny_costs_no_record(tmp_path: Path) 
         pipe.start()
         wait_until(lambda: pipe.report.ok > 50, "records are written")
         nanny = made.workers[0]
-        for process in (nanny, *nanny.children()):
-            if "resource_tracker" not in " ".join(process.cmdline()):  # which tidies up behind them
-                process.kill()
+        mine = [each for each in nanny.children() if "resource_tracker" not in " ".join(each.cmdline())]
+        for process in (nanny, *mine):  # the tracker tidies up behind them
+            process.kill()
         assert pipe.report.wait(90)
         assert (pipe.report.status, pipe.report.ok, pipe.report.read) == (RunStatus.COMPLETED, 1000, 1000)
 
@@ -90,6 +91,8 @@ def test_a_cluster_that_talks_tls(tmp_path: Path) -> None:
     with cluster(1, tls=ours) as made:
         report = pipe_to(tmp_path, 20, DaskExecutor(address=made.address, chunksize=1, security=_security(ours))).run()
         assert report.ok == 20
+        with dask.config.set(_configuration(ours)):
+            assert pipe_to(tmp_path, 20, DaskExecutor(address=made.address, chunksize=1)).run().ok == 20
         begun = time.monotonic()
         with pytest.raises(WorkerInitError, match="certificate"):
             pipe_to(tmp_path, 1, DaskExecutor(address=made.address, security=_security(ours, ca=wrong))).run()
@@ -103,6 +106,12 @@ def _certificate(folder: Path) -> Path:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files]
     subprocess.run(command, check=True, capture_output=True)
     return folder
+
+
+def _configuration(folder: Path) -> dict[str, str]:
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    files = {"ca-file": cert, "client.cert": cert, "client.key": key}
+    return {f"distributed.comm.tls.{name}": file for name, file in files.items()}
 
 
 def _security(folder: Path, ca: Path | None = None) -> dict[str, str | bool]:

@@ -22,6 +22,7 @@ from manyhands_dask.local import started, without_timeouts
 _log: Final = logging.getLogger("manyhands")
 _CONNECT_SECONDS: Final = 15.0
 _CLOSE_SECONDS: Final = 5.0
+_TLS: Final = "tls:// needs security: tls_ca_file, tls_client_cert and tls_client_key"
 _SCHEMES: Final = ("tcp://", "tls://")
 
 
@@ -33,6 +34,9 @@ class Cluster:
         address: of a scheduler; None: one of our own.
         max_workers: processes of our own; None: one for each CPU.
         security: keywords of `distributed.security.Security`.
+
+    Raises:
+        OptionsError: one of these cannot be used.
     """
 
     address: str | None = None
@@ -42,8 +46,13 @@ class Cluster:
     def __post_init__(self) -> None:
         if self.address is not None and not str(self.address).startswith(_SCHEMES):
             raise OptionsError(f"address must be tcp://host:port or tls://host:port, not {self.address!r}")
+        if self.address is not None and not _has_port(self.address):
+            raise OptionsError(f"address needs a port, as in tcp://host:8786, not {self.address!r}")
         if self.address is None and self.security:
             raise OptionsError("security is for a cluster with an address: one of our own listens on this machine only")
+        security = _security(self.security)  # so that who only checks a job is told, too
+        if str(self.address).startswith("tls://"):
+            _check_tls(security)
 
     @property
     def is_own(self) -> bool:
@@ -56,7 +65,7 @@ class Cluster:
 
         Raises:
             WorkerInitError: nothing answers at the address, or our own cannot be started.
-            OptionsError: the files of `security` cannot be used.
+            OptionsError: the files of `security` can no longer be used.
         """
         if self.address is not None:
             async with _client(self.address, _security(self.security)) as client:
@@ -101,6 +110,13 @@ async def _closed(client: Client) -> None:
         _log.debug("closing the client: %r", error)
 
 
+def _has_port(address: str) -> bool:
+    try:
+        return urlsplit(address).port is not None
+    except ValueError:  # it is no number
+        return False
+
+
 def _security(options: Mapping[str, Any] | None) -> Security | None:
     if not options:
         return None
@@ -110,24 +126,37 @@ def _security(options: Mapping[str, Any] | None) -> Security | None:
             raise OptionsError(f"security: there is no file {value}, which {name} names")
     try:
         security = Security(**given)
-        context = security.get_connection_args("client").get("ssl_context")
+        talks_tls = _talks_tls(security)
     except (OSError, TypeError, ValueError) as error:  # OSError is SSLError, too
         raise OptionsError(f"security cannot be used: {error}; it has {', '.join(given)}") from error
-    if context is None and any(name.startswith("tls_") for name in given):
+    if not talks_tls and any(name.startswith("tls_") for name in given):
         raise OptionsError("security needs tls_ca_file, tls_client_cert and tls_client_key, or none of them")
     return security
+
+
+def _check_tls(security: Security | None) -> None:
+    try:
+        talks_tls = _talks_tls(security or Security())
+    except (OSError, TypeError, ValueError) as error:
+        raise OptionsError(f"the TLS files of Dask's own configuration cannot be used: {error}") from error
+    if not talks_tls:
+        raise OptionsError(_TLS)
+
+
+def _talks_tls(security: Security) -> bool:
+    return security.get_connection_args("client").get("ssl_context") is not None
 
 
 def _reason(error: BaseException) -> str:
     """The innermost cause says most."""
     causes = list(_causes(error))
     for cause in causes:
-        if isinstance(cause, TypeError) and "ssl_context" in str(cause):
-            return "tls:// needs security: tls_ca_file, tls_client_cert and tls_client_key"
         if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
             return "nothing talks TLS there; without it an address begins with tcp://"
         if isinstance(cause, ssl.SSLError):
             return f"its certificate is refused, or ours is: {cause}; see tls_ca_file of security"
+    if isinstance(error, TimeoutError | OSError):
+        return f"{str(error) or 'no answer'}; is one running there, and is the port right?"
     first = str(causes[0]) or type(causes[0]).__name__
     last = str(causes[-1]) or type(causes[-1]).__name__
     return first if first == last else f"{first} ({last})"

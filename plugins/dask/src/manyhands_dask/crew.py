@@ -234,7 +234,8 @@ class Crew:
             self._alone_since = monotonic()
             self._tell_if_stuck()
             return
-        needs = f" that has {dict(self._shop.resources)}" if self._shop.resources else ""
+        asked = " ".join(f"{name}={amount:g}" for name, amount in self._shop.resources.items())
+        needs = f" that was started with --resources {asked!r}" if asked else ""
         what = f"the Dask cluster at {self._shop.client.scheduler.address} has no worker{needs}"
         if alone > _ALONE_SECONDS:
             raise ExecutorBroken(f"{what} since {alone:.0f} s{self._why}")

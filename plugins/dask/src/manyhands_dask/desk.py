@@ -15,7 +15,7 @@ import os
 import signal
 from array import array
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,7 @@ from distributed.core import Status
 from manyhands.errors import WorkerInitError
 from manyhands.worker import shipping
 from manyhands.worker.surroundings import Surroundings
+from manyhands.worker.tuning import tune_process
 from manyhands_dask.seat import Message, Seat
 
 if TYPE_CHECKING:
@@ -35,23 +36,22 @@ _BEAT_SECONDS: Final = 0.1
 _WAIT_SECONDS: Final = 30.0
 
 _desks: Final[dict[str, Desk]] = {}
-_before: Surroundings | None = None
-"""What was in force when the first of these desks was opened."""
+_restoring: Final = ExitStack()
+"""Brings back what was in force when the first of these desks was opened."""
 
 
-def open_desk(run: str, seats: int, *, own: bool, dask_worker: Worker) -> Message:
+def open_desk(run: str, seats: int, *, dask_worker: Worker) -> Message:
     """Make a desk for a run; called by `client.run`.
 
     Args:
         run: its name.
         seats: how many.
-        own: the process is ours alone.
         dask_worker: the worker.
 
     Returns:
         The process id, and the file in which the nanny can read where the seats are.
     """
-    desk = Desk(run, seats, dask_worker, own=own)
+    desk = Desk(run, seats, dask_worker)
     return {"pid": os.getpid(), "path": desk.path and str(desk.path)}
 
 
@@ -74,13 +74,11 @@ class Desk:
         run: its name.
         seats: how many.
         worker: whose.
-        own: the process is ours alone.
     """
 
-    def __init__(self, run: str, seats: int, worker: Worker, *, own: bool) -> None:
+    def __init__(self, run: str, seats: int, worker: Worker) -> None:
         self.run = run
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.own = own
         self.job: bytes = b""
         self.cancelled: bool = False
         self.flags: tuple[bool, bool] = (False, False)
@@ -90,7 +88,7 @@ class Desk:
         self.seats: list[Seat] = [Seat(number, self._words[number : number + 1]) for number in range(seats)]
         self._comm: Comm | None = None
         self._writing = asyncio.Lock()
-        _remember_surroundings()
+        _change_process()
         self._tasks: set[asyncio.Task[object]] = set()
         worker.handlers[run] = self.serve
         _desks[run] = self
@@ -138,7 +136,7 @@ class Desk:
                 self.seats[message["seat"]].take(None)
             case "end":
                 for seat in self.seats:
-                    seat.take(None)
+                    seat.end(self)
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -181,7 +179,7 @@ class Desk:
         self._unlink()
         if not _desks:
             shipping.remove()
-            _restore_surroundings()
+            _restoring.close()
 
     def _unlink(self) -> None:
         """Who has the file mapped keeps it."""
@@ -206,14 +204,13 @@ class Desk:
                 await self.tell(what="words", words=now)
 
 
-def _remember_surroundings() -> None:
-    """Once for runs that overlap: the second finds those of the first."""
-    global _before  # noqa: PLW0603  # they belong to the process
+def _change_process() -> None:
+    """Once for runs that overlap: the second finds what the first has changed."""
     if not _desks:
-        _before = Surroundings.here()
+        _restoring.callback(_restore, Surroundings.here())
+        _restoring.callback(tune_process())
 
 
-def _restore_surroundings() -> None:
-    if _before is not None:
-        with suppress(WorkerInitError):  # the locale was in force before
-            _before.enter_process()
+def _restore(surroundings: Surroundings) -> None:
+    with suppress(WorkerInitError):  # the locale was in force before
+        surroundings.enter_process()

@@ -31,7 +31,7 @@ class DaskExecutor(BaseExecutor):
         schema_model: the schema, where it is given to the executor rather than to the pipe.
         address: of a scheduler, `tcp://host:8786` or `tls://host:8786`, whose cluster is left running; None: a cluster
             on this machine that ends with the run.
-        chunksize: records in a chunk; None: raw blocks of about 256 KiB, or 1000 records.
+        chunksize: records in a chunk; None: raw blocks of about 512 KiB (64 KiB with hooks), or 1000 records.
         compression: `"lz4"` to compress what travels.
         use_batch_validation: validate a chunk by one call, unless the schema calls code of the person's.
         max_inflight: chunks in flight at most; None: as many as the workers that are there are worth.
@@ -46,6 +46,7 @@ class DaskExecutor(BaseExecutor):
 
     name: str = "dask"
     capabilities: Capabilities = CAPABILITIES
+    block_bytes: int | None = 512 << 10
     _supervisor: Supervisor | None = None
     _context: WorkerContext | None = None
     relay: Relay | None = None

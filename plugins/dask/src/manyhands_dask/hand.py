@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.errors import WorkerLost
 from manyhands.worker.cell import read_progress
+from manyhands.worker.failures import as_init_error
 from manyhands.worker.pickles import load_failure
 from manyhands.worker.transport import dump_chunk, load_result
 from manyhands.worker.versions import check_versions, versions
@@ -67,8 +68,15 @@ class Hand:
         """A seat of it has begun and has not ended."""
         return any(seat.state not in (State.WAITING, State.ENDED) for seat in self.seats)
 
+    @property
+    def is_out(self) -> bool:
+        """No seat of it is at work, or may be about to be: it has answered to the end, unless it cannot."""
+        if self._is_silent:
+            return not self.is_at_work
+        return all(seat.state is State.ENDED or seat.asked is None for seat in self.seats)
+
     async def open(self) -> None:
-        """Connect, and ask for the seats.
+        """Connect, and hand over the job.
 
         Raises:
             WorkerInitError: it has other versions of something, or cannot be reached from here.
@@ -76,7 +84,7 @@ class Hand:
         """
         client, run = self._shop.client, self._shop.run
         check_versions(await call(client, self.address, versions, _DISTRIBUTION), self.address, _DISTRIBUTION)
-        opened = await call(client, self.address, open_desk, run, len(self.seats), own=self._shop.own)
+        opened = await call(client, self.address, open_desk, run, len(self.seats))
         self.is_examined = True
         if self._nanny is not None and opened["path"] is not None:
             keeper = Keeper(client, self._nanny, run, opened["pid"])
@@ -84,12 +92,13 @@ class Hand:
         self._comm = await connected(client, self.address)
         await self._comm.write({"op": run, "reply": False})
         await self._comm.write({"what": "job", "job": self._shop.job})
-        for seat in self.seats:
-            self._occupy(seat)
 
     async def serve(self) -> None:
-        """Hear what it says, until the connection ends."""
+        """Ask for the seats, and hear what it says, until the connection ends."""
         assert self._comm is not None  # noqa: S101  # for type checkers: it was opened
+        self._heard_at = monotonic()
+        for seat in self.seats:
+            self._occupy(seat)
         helpers = [asyncio.create_task(self._write(self._comm)), asyncio.create_task(self._ask_keeper())]
         try:
             while True:
@@ -283,7 +292,7 @@ class Hand:
             self._heard.ready(self, seat)
         elif what == "failed":
             seat.state = State.ENDED
-            self._heard.refused(load_failure(message["error"]))
+            self._heard.refused(as_init_error(load_failure(message["error"]), f"the worker at {self.address}"))
         elif what == "ended":
             seat.state = State.ENDED
             self._heard.ended(load_failure(message["error"]) if message["error"] else None)

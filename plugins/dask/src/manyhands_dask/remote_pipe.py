@@ -14,7 +14,7 @@ from manyhands_dask.seat import Place, here
 if TYPE_CHECKING:
     from manyhands.pipe import Pipe
 
-_BEAT_SECONDS: Final = 0.05
+_BEAT_SECONDS: Final = 0.1
 
 
 def run_there(pipe: Pipe, number: int) -> Outcome:

@@ -17,7 +17,6 @@ from manyhands.errors import ManyhandsError, TeardownError, WorkerInitError
 from manyhands.worker.failures import as_init_error
 from manyhands.worker.pickles import dump_failure, named
 from manyhands.worker.remote import RemoteWorker
-from manyhands.worker.tuning import tune_process
 
 if TYPE_CHECKING:
     from manyhands_dask.desk import Desk
@@ -70,6 +69,14 @@ class Seat:
         self._arrived = asyncio.Event()
         self._chunks: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._answer: asyncio.Future[Message] | None = None
+        self._claim = threading.Lock()
+
+    def end(self, desk: Desk) -> None:
+        """Let it end when it has done what there is for it; if it has not begun, it never does."""
+        if self._claim.acquire(blocking=False):
+            desk.start(desk.tell(what="ended", seat=self.number, error=None))
+        else:
+            self.take(None)
 
     def take(self, message: Message | None) -> None:
         """A chunk for it, or None for the end."""
@@ -104,7 +111,9 @@ class Seat:
                 await desk.tell(**await self._answer)
 
     def work(self, desk: Desk) -> None:
-        """Set up, run chunks, tear down. In a thread of its own."""
+        """Set up, run chunks, tear down, unless it is to end by now. In a thread of its own."""
+        if not self._claim.acquire(blocking=False):
+            return
         before = decimal.getcontext()
         _here.place = Place(desk, self.number)
         try:
@@ -123,8 +132,6 @@ class Seat:
         except BaseException as error:  # noqa: BLE001  # it keeps this seat from starting, and ends nobody's worker
             self.post(desk, what="failed", error=dump_failure(_as_init_error(error)))
             return None
-        if desk.own:
-            tune_process()
         self.post(desk, what="ready")
         desk.call(lambda: desk.start(self.serve(desk)))
         return worker

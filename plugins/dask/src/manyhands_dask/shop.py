@@ -22,7 +22,6 @@ class Shop:
         client: of the cluster.
         run: name of the run.
         job: what `WorkerContext.dumps` gave.
-        own: the cluster is ours alone.
         resources: what a seat takes of its worker's.
         batch_size: `max_hook_chunk_size` of the job.
         replayable: its hooks may run again on the same records.
@@ -31,7 +30,6 @@ class Shop:
     client: Client
     run: str
     job: bytes
-    own: bool
     resources: Mapping[str, float]
     batch_size: int | None
     replayable: bool

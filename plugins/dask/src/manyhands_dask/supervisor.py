@@ -18,7 +18,6 @@ from manyhands_dask.cluster import Cluster
 from manyhands_dask.crew import Crew
 from manyhands_dask.dispatch import AHEAD
 from manyhands_dask.shop import Shop
-from manyhands_dask.tasks import State
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -186,8 +185,8 @@ class Supervisor:
 
     def _shop(self, client: Client) -> Shop:
         run = f"manyhands-{os.getpid()}-{uuid4().hex[:8]}"
-        own, batch_size, replayable = self._cluster.is_own, self._context.max_hook_chunk_size, self._context.replayable
-        return Shop(client, run, self._job, own, self._resources, batch_size, replayable)
+        batch_size, replayable = self._context.max_hook_chunk_size, self._context.replayable
+        return Shop(client, run, self._job, self._resources, batch_size, replayable)
 
     async def _close(self, crew: Crew) -> None:
         await crew.close()
@@ -242,7 +241,7 @@ class Supervisor:
 
     async def _see_out(self, crew: Crew, watching: asyncio.Task[None]) -> None:
         hasty_since: float | None = None
-        while not watching.done() and any(seat.state is not State.WAITING for seat in crew.seats):
+        while not watching.done() and not all(hand.is_out for hand in crew.hands.values()):
             if self._is_hasty:
                 hasty_since = hasty_since or monotonic()
                 self._pass_on_flags(crew, is_over=True)
