@@ -98,7 +98,7 @@ class Group:
         baseline: name of the case that the others are set in relation to.
         rounds: how often each case runs.
         cases: what runs in turn.
-        cluster: starts what they run on, before the first round; ended after the last one.
+        cluster: starts what one run needs beside it, and ends that.
     """
 
     name: str

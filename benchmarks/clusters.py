@@ -1,4 +1,4 @@
-"""Clusters on the loopback address, for groups that compare programs on one: up before the first round, then ended."""
+"""Clusters on the loopback address, for groups that compare programs on one: each run has a new one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import CaseFailed, Cluster, environment
-from benchmarks.proc import in_sessions
+from benchmarks.proc import CpuTime, in_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +25,7 @@ SECONDS = 60.0
 """What is not up, or not gone, after so long will never be."""
 KIND_SECONDS = 5.0
 LOOK_SECONDS = 0.05
+REST_SECONDS = 0.5
 
 
 @contextmanager
@@ -40,6 +41,7 @@ def dask(python: Path) -> Iterator[Cluster]:
         place = ("--host", "127.0.0.1", "--no-dashboard", "--local-directory", folder)
         for _ in range(WORKERS):
             processes.start(*dask, "worker", address, *place, "--nthreads", "1")
+        processes.settle()
         yield Cluster(variables | {"DASK_SCHEDULER_ADDRESS": address}, processes.pids)
 
 
@@ -59,6 +61,7 @@ def ray(python: Path) -> Iterator[Cluster]:
         flags = (*ports, *anywhere, f"--num-cpus={WORKERS}", f"--temp-dir={folder}", "--include-dashboard=false")
         starter = processes.start(str(python.with_name("ray")), "start", "--head", *flags)
         processes.wait_until(lambda: starter.poll() == 0)
+        processes.settle()
         yield Cluster(variables | {"RAY_ADDRESS": f"127.0.0.1:{port}"}, processes.pids)
 
 
@@ -116,6 +119,16 @@ class Processes:
             if time.monotonic() > limit or any(process.poll() for process in self._started):
                 raise CaseFailed(f"a cluster does not start\n{self._log.read_text(errors='replace')[-4000:]}")
             time.sleep(LOOK_SECONDS)
+
+    def settle(self) -> None:
+        """Wait until all are up, which is when they come to rest."""
+        self.wait_until(self._rests)
+
+    def _rests(self) -> bool:
+        pids = self.pids()
+        with CpuTime(pids) as spent:
+            time.sleep(REST_SECONDS)
+        return self.pids() == pids and spent.seconds < REST_SECONDS / 5
 
     def pids(self) -> set[int]:
         """Those that run."""

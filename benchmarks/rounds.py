@@ -65,17 +65,17 @@ class Measured:
 
 
 def run_group(group: Group, tell: Callable[[str], None]) -> dict[str, Measured]:
-    """Measure a group. Each round runs every case once; every second one backwards.
+    """Measure a group. Each round runs every case once, on a cluster of its own if any; every second one backwards.
 
     Raises:
         CaseFailed: a process failed, lost records, or wrote other bytes than it must.
     """
     measured = {case.name: Measured(case) for case in group.cases}
     digests: dict[str, str] = {}
-    with group.cluster() as cluster:
-        for number in range(group.rounds):
-            for case in group.cases[:: -1 if number % 2 else 1]:
-                tell(f"{group.name}: round {number + 1} of {group.rounds}: {case.name}")
+    for number in range(group.rounds):
+        for case in group.cases[:: -1 if number % 2 else 1]:
+            tell(f"{group.name}: round {number + 1} of {group.rounds}: {case.name}")
+            with group.cluster() as cluster:
                 measured[case.name].samples.append(_run_case(case, digests, cluster))
     return measured
 

@@ -3,8 +3,8 @@
 python manyhands_pipe.py executor|engine dask|ray|multiprocessing SOURCE OUTPUT ERRORS
 
 Writes to out/seconds how long that took: from a program that is connected, if there is a cluster, to the end of the
-run, with all that a run starts and ends. Workers of Dask have imported manyhands before; actors of Ray, like processes
-of this machine, are part of the run.
+run, with all that a run starts and ends. Dask has imported manyhands before; workers of Ray are bare, and
+processes of this machine are part of the run.
 """
 
 import os

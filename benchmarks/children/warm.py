@@ -1,4 +1,4 @@
-"""Connects to the cluster of the group, and lets each of its workers have imported what it is going to need."""
+"""Connects to the cluster of the run, and lets its processes have imported what they are going to need."""
 
 import importlib
 import os
@@ -11,6 +11,8 @@ from typing import Any
 ADDRESSES = {"dask": "DASK_SCHEDULER_ADDRESS", "ray": "RAY_ADDRESS"}
 """Variables that say where the cluster is; the clients of both read them, too."""
 WORKERS = 2
+STARTING_SECONDS = 3.0
+"""So long a process of Ray may take to be up."""
 
 
 def load(modules: Sequence[str]) -> int:
@@ -29,6 +31,7 @@ def dask(*modules: str) -> Iterator[Any]:
     with Client() as client:
         client.wait_for_workers(WORKERS)
         client.run(load, modules)
+        client.run_on_scheduler(load, modules)  # it loads what tasks name
         yield client
 
 
@@ -36,12 +39,14 @@ def dask(*modules: str) -> Iterator[Any]:
 def ray(*modules: str) -> Iterator[Any]:
     """Ray, connected.
 
-    It starts processes for each program, and an actor gets none that has run a task. So where no modules are named,
-    there are none yet.
+    It has started a process for each CPU. An actor gets none that has run a task, so where no modules are named these
+    are up, but bare.
     """
     import ray
 
     ray.init(log_to_driver=False, logging_level="ERROR")
+    ray.put(modules)  # the first one imports pyarrow here
+    time.sleep(STARTING_SECONDS)
     task = ray.remote(load)
     while modules and len(set(ray.get([task.remote(modules) for _ in range(WORKERS)]))) < WORKERS:
         pass

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manyhands.adapters.files import OutputFile
+from manyhands.adapters.output_file import OutputFile
 from manyhands.errors import (
     CallError,
     OptionsError,

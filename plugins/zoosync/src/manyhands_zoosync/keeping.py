@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from manyhands.adapters.files import OutputFile
+from manyhands.adapters.output_file import OutputFile
 from manyhands.errors import ManyhandsError
 from manyhands.worker.encode import encode_leniently
 from manyhands.worker.pickles import named
