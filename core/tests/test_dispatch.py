@@ -174,6 +174,22 @@ def test_who_is_being_killed_is_not_killed_again(monkeypatch: pytest.MonkeyPatch
     assert run.hands.evicted == [(0, 0, SIZE)]
 
 
+@pytest.mark.parametrize("limit", ["record_timeout", "chunk_timeout"])
+def test_what_was_seen_before_the_kill_is_told_though_nothing_is_seen_of_a_worker_that_is_gone(
+    limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(monkeypatch, replayable=False, **{limit: 1.0})
+    run.give(1)
+    run.be_at(3)
+    run.step(0.1)
+    run.step(1.1)
+    del run.hands.at[0, 0, SIZE]
+    run.step(0.1)
+    assert run.hands.evicted == [(0, 0, SIZE)]
+    run.fail(KILLED, 0, 0, SIZE)
+    assert {(cause, stage) for _, cause, stage, _ in run.dead} == {("timeout", "pre")}
+
+
 @pytest.mark.parametrize("then", [Progress("pre", 4, 5), Progress("pre", 3, 4, 1), Progress("post", 3, 4)])
 def test_who_had_moved_on_when_the_kill_came_is_not_to_blame(then: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
     run = late_at_three(monkeypatch)

@@ -18,6 +18,7 @@ from manyhands_ray import hand as hands
 from manyhands_ray.board import Board, pid_space
 from manyhands_ray.hand import Hand, State
 from manyhands_ray.line import Task
+from manyhands_ray.supervisor import Supervisor
 from manyhands_ray.work import Work
 from manyhands_ray.workshop import Workshop
 
@@ -104,6 +105,19 @@ def test_the_second_call_does_not_begin_if_it_is_not_wanted(bed: Bed, why: str) 
     assert bed.there.begin(3)
     assert bed.settle() == ([third], [])
     assert (bed.hand.state, bed.hand.line.done, second[1].running()) == (State.READY, 2, False)
+
+
+def test_what_waits_at_a_worker_that_is_killed_does_not_begin(bed: Bed) -> None:
+    """The answer to the first may have been under way."""
+    (first,), (second,) = bed.give(), bed.give()
+    assert bed.there.begin(1)
+    bed.hand._killed = 0.0
+    supervisor = object.__new__(Supervisor)
+    supervisor._work = bed.work
+    supervisor._evict(first[1])
+    assert bed.settle() == ([first], [])
+    assert not bed.there.begin(2)
+    assert (bed.work.waiting, second[1].running()) == (1, False)
 
 
 def test_a_call_whose_first_chunk_is_cancelled_gives_the_others_back(bed: Bed) -> None:

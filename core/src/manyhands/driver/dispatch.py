@@ -231,8 +231,8 @@ class Dispatcher:
     def _evict_overdue(self) -> None:
         for future, late, seen in self._watch.overdue(self._running):
             before = self._evicted.get(future)
-            if before is not None and same_place(before[1], seen):
-                continue  # it is being killed
+            if before is not None and (seen is None or same_place(before[1], seen)):
+                continue  # it is being killed, or nothing is seen of it any more because it was
             if self._executor.evict(future):
                 self._evicted[future] = (late, seen)
             elif not future.done():

@@ -197,7 +197,7 @@ class Supervisor:
                 self._work.put_back(*others)
                 self._parcels.shrink()
                 if hand.line.sole is not None and not self._work.begin(hand.line.sole):
-                    hand.kill()  # who has cancelled it could not know that it runs
+                    self._kill(hand)  # who has cancelled it could not know that it runs
 
     def _share(self) -> None:
         """Take what a worker has not begun for one that has nothing."""
@@ -224,7 +224,12 @@ class Supervisor:
     def _evict(self, future: Future[ChunkResult]) -> None:
         hand = self._work.place(future)
         if hand is not None and hand.line.task is not None and hand.line.task[1] is future:
-            hand.kill()
+            self._kill(hand)
+
+    def _kill(self, hand: Hand) -> None:
+        """End it. Its answer may be under way all the same: then what waits would begin, and be blamed for the end."""
+        hand.kill()
+        self._work.put_back(*hand.line.take_next())
 
     def _see_end(self, hand: Hand, error: BaseException) -> None:
         """A call has failed: the worker is dead, or out of reach, which is the same."""
