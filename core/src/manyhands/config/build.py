@@ -25,7 +25,8 @@ from manyhands.events import Observer
 from manyhands.hooks import BaseHook, check_hook
 from manyhands.manager import PipeManager
 from manyhands.pipe import Pipe
-from manyhands.plugins.registry import check_options, find, get_engine, get_executor
+from manyhands.plugins.options import check_options
+from manyhands.plugins.registry import find, get_engine, get_executor
 from manyhands.worker.context import WorkerContext
 from manyhands.worker.schema import check_schema
 

@@ -7,17 +7,13 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
-
-from manyhands.config.load import allowed
-from manyhands.driver.options import RunOptions
 from manyhands.engine import Engine
 from manyhands.errors import (
     BackendError,
@@ -31,6 +27,7 @@ from manyhands.errors import (
 )
 from manyhands.executor import Executor
 from manyhands.plugins.distributions import KNOWN, KNOWN_ENGINES, installable, name_and_version
+from manyhands.plugins.options import check_options
 from manyhands.plugins.spec import GROUP, Backend, backends_of
 from manyhands.plugins.verdict import fault_of
 
@@ -95,24 +92,6 @@ def describe(point: EntryPoint) -> list[Backend]:
     if not mine:
         raise _broken(point, f"it describes no backend named {point.name!r}")
     return mine
-
-
-def check_options(backend: Backend, options: dict[str, Any], beside: Sequence[str] = ()) -> BaseModel:
-    """The options, checked by the backend's own model.
-
-    Args:
-        backend: whose.
-        options: by name.
-        beside: other names that would do where these were written, which are no options of the backend.
-
-    Raises:
-        OptionsError: names each option at fault, what is wrong, and the allowed names.
-    """
-    try:
-        return backend.options.model_validate(options)
-    except ValidationError as error:
-        found = [_option_problem(backend, item, beside) for item in error.errors()]
-        raise OptionsError(f"backend {backend.name!r}: {'; '.join(found)}") from error
 
 
 def get_executor(name: str, *, schema_model: type[Any] | None = None, **options: Any) -> Executor:
@@ -294,15 +273,6 @@ def _refuse_faulty(point: EntryPoint, backend: object) -> None:
     what, late = ("it", name) if kind == "old" else ("manyhands", "manyhands-core")
     remedy = f"upgrade {what}: {_pip('install', '-U', *installable(late))}"
     raise IncompatiblePlugin(f"backend {point.name!r} of {name} {version} is {fault}; {remedy}")
-
-
-def _option_problem(backend: Backend, item: Any, beside: Sequence[str]) -> str:
-    name = ".".join(map(str, item["loc"]))
-    if item["type"] != "extra_forbidden":
-        return f"option {name!r}: {item['msg']}, not {item['input']!r}"
-    if name in RunOptions.__dataclass_fields__:
-        return f"{name!r} is no option of backends: it belongs into [run], and in Python into RunOptions"
-    return f"unknown option {name!r}; {allowed(name, [*beside, *backend.options.model_fields])}"
 
 
 def _lacks(executor: Any) -> str:
