@@ -319,6 +319,12 @@ def test_who_is_silent_stands_first_and_who_is_gone_last() -> None:
     assert [line.split()[0] for line in drawn(workers, 79, 12)[3:7]] == ["c", "b", "d", "a"]
 
 
+def test_a_worker_is_called_what_tells_it_from_others() -> None:
+    names = ["12/MainThread", "12/worker-1", "12/12@node", "tcp://127.0.0.1:34567", "sync"]
+    lines = drawn([WorkerView(name, "idle") for name in names], 79, 13)[3:8]
+    assert [line.split()[0] for line in lines] == ["12", "worker-1", "12@node", "127.0.0.1:34567", "sync"]
+
+
 @pytest.mark.parametrize("count", [0, 1, 7, 60])
 def test_a_frame_fits_whatever_the_terminal(count: int) -> None:
     for columns in (1, 2, 5, 13, 30, 79, 199):

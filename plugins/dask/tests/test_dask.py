@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import importlib
 import json
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
 import pytest
 from distributed import Client
 
-from manyhands import BaseHook, IterableInputAdapter, MemoryOutputAdapter, Pool
+from manyhands import BaseHook, IterableInputAdapter, MemoryOutputAdapter, Pool, get_executor
 from manyhands.doors.futures import FuturesExecutor
 from manyhands.errors import ExecutorBroken, InputError, OptionsError, WorkerInitError
 from manyhands.pipe import Pipe
 from manyhands.report import RunStatus
-from manyhands_dask import DaskEngine, DaskExecutor, cluster
-from manyhands_dask.remote_pipe import run_there
+from manyhands_dask import DaskEngine, DaskExecutor, cluster, remote_pipe
 
 from .clusters import Cluster, wait_until
 from .deeds import Colour, Kills, Odd, Paces, paint, pipe_to
@@ -43,6 +44,14 @@ def test_tls_needs_security() -> None:
         pytest.raises(OptionsError, match="the TLS files of Dask's own configuration cannot be used: "),
     ):
         DaskExecutor(address="tls://127.0.0.1:9")
+
+
+def test_a_wrong_key_of_security_is_told_with_the_right_ones() -> None:
+    allowed = (
+        "did you mean 'tls_ca_file'\\? allowed are tls_ca_file, tls_client_cert, tls_client_key, require_encryption$"
+    )
+    with pytest.raises(OptionsError, match=f"unknown option 'security.tls_ca'; {allowed}"):
+        get_executor("dask", security={"tls_ca": "ca.pem"})
 
 
 def test_the_plugin_imports_nothing_of_dask() -> None:
@@ -200,12 +209,26 @@ def test_an_engine_takes_relative_names_from_here(
     assert [json.loads(line)["k"] for line in Path("out.jsonl").read_text().splitlines()] == [*map(str, range(100))]
 
 
-def test_a_worker_that_does_not_see_a_file_says_so(tmp_path: Path) -> None:
+def test_a_worker_that_does_not_see_a_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from manyhands import CSVInputAdapter, JSONOutputAdapter
 
+    place = SimpleNamespace(flags=lambda: (False, False), tell=lambda **_: None)
+    monkeypatch.setattr(remote_pipe, "here", lambda: place)
     pipe = Pipe(CSVInputAdapter(tmp_path / "elsewhere" / "in.csv"), JSONOutputAdapter(tmp_path / "out.jsonl"))
-    with pytest.raises(InputError, match=r"worker on .* does not see .*elsewhere/in\.csv"):
-        run_there(pipe, 0)
+    with pytest.raises(InputError, match=r"elsewhere/in\.csv.*this was on the worker on .*all workers see"):
+        remote_pipe.run_there(pipe, 0)
+
+
+def test_a_setup_that_fails_in_a_worker_of_the_engine_names_it(shared: Cluster, tmp_path: Path) -> None:
+    from manyhands import CSVInputAdapter, JSONOutputAdapter, PipeManager
+
+    (tmp_path / "in.csv").write_text("k\n1\n2\n")
+    adapters = CSVInputAdapter(tmp_path / "in.csv"), JSONOutputAdapter(tmp_path / "out.jsonl")
+    pipe = Pipe(*adapters, pre_validation_hooks=[NeedsFile()])
+    with PipeManager.parallelize_pipe(pipe, 1, DaskEngine(address=shared.address)) as manager:
+        manager.start()
+        assert manager.wait(60)
+    assert f"this was on the worker on {socket.gethostname()}" in str(manager.report.exception)
 
 
 def test_a_cluster_of_our_own_ends_with_the_run(tmp_path: Path) -> None:

@@ -19,10 +19,19 @@ from typing import Any
 import pytest
 import ray
 
-from manyhands import BaseHook, IterableInputAdapter, MemoryOutputAdapter, Pipe, RunOptions
+from manyhands import (
+    BaseHook,
+    CSVInputAdapter,
+    IterableInputAdapter,
+    JSONOutputAdapter,
+    MemoryOutputAdapter,
+    Pipe,
+    PipeManager,
+    RunOptions,
+)
 from manyhands.errors import OptionsError, UsageError, WorkerInitError
 from manyhands.report import FlowReport
-from manyhands_ray import RayExecutor
+from manyhands_ray import RayEngine, RayExecutor
 from manyhands_ray import hand as hands
 from manyhands_ray.actor import Actor
 from manyhands_ray.cluster import Needs
@@ -127,6 +136,21 @@ def test_a_setup_that_fails_names_the_node() -> None:
     executor = RayExecutor(max_workers=1)
     with pytest.raises(WorkerInitError, match=rf"no /mnt/model\.bin.*this was on the node {socket.gethostname()}"):
         Pipe(IterableInputAdapter([{}]), MemoryOutputAdapter(), None, None, executor, [NeedsFile()]).run()
+
+
+def test_a_setup_that_fails_in_a_worker_of_the_engine_names_the_node(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("k\n1\n2\n")
+    adapters = CSVInputAdapter(tmp_path / "in.csv"), JSONOutputAdapter(tmp_path / "out.jsonl")
+    with PipeManager.parallelize_pipe(Pipe(*adapters, pre_validation_hooks=[NeedsFile()]), 1, RayEngine(1)) as manager:
+        manager.start()
+        assert manager.wait(LIMIT)
+    assert f"this was on the node {socket.gethostname()}" in str(manager.report.exception)
+
+
+def test_a_worker_is_called_by_its_process_and_its_node() -> None:
+    report = run(rows(20))
+    pids = [name.partition("/")[0] for name in report.workers]
+    assert [*report.workers] == [f"{pid}/{pid}@{socket.gethostname()}" for pid in pids]
 
 
 def test_another_cluster_is_refused(cluster: Head) -> None:

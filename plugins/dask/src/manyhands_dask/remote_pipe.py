@@ -7,8 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from manyhands.engines.board import Board
+from manyhands.engines.places import run_at
 from manyhands.engines.task import Outcome, run_pipe
-from manyhands.errors import InputError, OutputError
 from manyhands_dask.seat import Place, here
 
 if TYPE_CHECKING:
@@ -25,15 +25,13 @@ def run_there(pipe: Pipe, number: int) -> Outcome:
         number: of it.
 
     Raises:
-        InputError: its input is not to be seen here.
-        OutputError: likewise the folder of an output.
+        InputError: its input is not to be seen here; other errors are in the outcome.
     """
-    _check_files(pipe)
     board, ended = Board.create(1), threading.Event()
     telling = threading.Thread(target=_tell, args=(board, here(), number, ended), name="manyhands-board", daemon=True)
     telling.start()
     try:
-        return run_pipe(pipe, board.path, 0)
+        return run_at(f"the worker on {socket.gethostname()}", lambda: run_pipe(pipe, board.path, 0))
     finally:
         ended.set()
         telling.join()
@@ -53,18 +51,3 @@ def _tell(board: Board, place: Place, number: int, ended: threading.Event) -> No
         status = board.read(0)
         if status.heartbeat:
             place.tell(what="news", number=number, status=tuple(status))
-
-
-def _check_files(pipe: Pipe) -> None:
-    for adapter, what in ((pipe.input_adapter, "input"), (pipe.output_adapter, "output")):
-        path = getattr(adapter, "path", None)
-        if path is None:
-            continue
-        hint = f"the worker on {socket.gethostname()} does not see {path}: {_SHARED}"
-        if what == "input" and not path.exists():
-            raise InputError(hint)
-        if what == "output" and not path.parent.is_dir():
-            raise OutputError(hint)
-
-
-_SHARED: Final = "an engine needs a file system that all workers share, where it has the same name; or run an executor"

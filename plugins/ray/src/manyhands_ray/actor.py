@@ -121,6 +121,8 @@ class Actor:
         self._cancelled = True
 
     def _set_up(self, job: bytes) -> tuple[bytes, list[bytes]]:
+        # Ray's thread has no name that tells it from others; this one is what reports call the worker.
+        threading.current_thread().name = f"{os.getpid()}@{socket.gethostname()}"
         self._output.take_over()
         self._worker = RemoteWorker(job, self._is_cancelled, self._word)
         tune_process()

@@ -9,21 +9,18 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgpack
 
 from manyhands.engines.board import Board, Status
+from manyhands.engines.places import run_at
 from manyhands.engines.task import Outcome, run_pipe
-from manyhands.errors import InputError, OutputError, SinkError, SourceError
 from manyhands_ray.board import pid_space
 
 if TYPE_CHECKING:
     from manyhands.pipe import Pipe
-
-_OF_FILES: Final = (InputError, OutputError, SourceError, SinkError, OSError)
 
 
 class Messenger:
@@ -73,7 +70,7 @@ messenger: Final = Messenger()
 
 
 def run_away(pipe: Pipe, path: Path, number: int, space: str) -> Outcome:
-    """Run a pipe in a worker, which may be on another machine than the board, and is named where a file cannot be had.
+    """Run a pipe in a worker, which may be on another machine than the board; errors name that.
 
     Args:
         pipe: which.
@@ -82,19 +79,8 @@ def run_away(pipe: Pipe, path: Path, number: int, space: str) -> Outcome:
         space: where the board is, as `pid_space` says it; machines may share the folder that it is in.
     """
     is_near = space == pid_space() != "" and path.exists()
-    try:
-        outcome = (run_pipe if is_near else messenger.run)(pipe, path, number)
-    except _OF_FILES as error:
-        raise _located(error) from error
-    if isinstance(outcome.exception, _OF_FILES):
-        return replace(outcome, exception=_located(outcome.exception))
-    return outcome
-
-
-def _located(error: BaseException) -> BaseException:
-    """The error with the machine on which it was met: paths need not mean the same on all."""
-    told = f"{error}; this was on the node {socket.gethostname()}: files must be where all nodes see them"
-    return type(error)(told)
+    run = run_pipe if is_near else messenger.run
+    return run_at(f"the node {socket.gethostname()}", lambda: run(pipe, path, number))
 
 
 def copy(note: bytes) -> tuple[bool, bool]:
