@@ -88,6 +88,45 @@ def test_its_own_cluster_ends_with_it(
     assert end is kill or not [*temporary.iterdir()]
 
 
+HOOK = """
+import time
+from pathlib import Path
+from manyhands import BaseHook
+
+class Hangs(BaseHook):
+    def execute(self, entries, store):
+        Path("hangs").touch()
+        time.sleep(100)
+"""
+
+JOB = """
+[input]
+adapter = "csv"
+path = "rows.csv"
+[output]
+adapter = "jsonl"
+path = "out.jsonl"
+[hooks]
+pre = ["slow:Hangs"]
+[executor]
+name = "dask"
+max_workers = 2
+"""
+
+
+def test_a_job_whose_workers_are_in_the_midst_of_a_call_ends_its_cluster(tmp_path: Path, temporary: Path) -> None:
+    """Were ^C to reach the workers, Dask would wait for the call, and say much of that."""
+    (tmp_path / "slow.py").write_text(HOOK)
+    (tmp_path / "job.toml").write_text(JOB)
+    (tmp_path / "rows.csv").write_text("n\n1\n2\n")
+    with in_terminal(sys.executable, "-m", "manyhands", "run", "job.toml", cwd=tmp_path) as terminal:
+        wait_until((tmp_path / "hangs").exists, "a record is in the hook", 60)
+        terminal.press(b"\x03")
+        assert terminal.end() == 1
+        assert terminal.lines[-1] == "manyhands: the run was aborted"
+    assert not [*temporary.iterdir()]
+
+
 @pytest.mark.parametrize("end", [interrupt, kill])
 def test_the_cluster_of_somebody_else_goes_on(
     end: Callable[[list[str], Path], list[psutil.Process]], tmp_path: Path, shared: Cluster, temporary: Path

@@ -151,6 +151,7 @@ def main(descriptors: Sequence[int]) -> None:
     Args:
         descriptors: a pipe to read from and a pipe to write to.
     """
+    os.setpgrp()  # ^C in a terminal is for the program alone, and Dask's workers would end in the middle of a chunk
     inbox, outbox = descriptors
     workers, folder = os.read(inbox, 4096).decode().strip().split(" ", 1)
     asyncio.run(_serve(int(workers), folder, inbox, outbox))
