@@ -38,6 +38,41 @@ def test_ray_is_started_and_ended(tmp_path: Path) -> None:
     assert program.log == ""
 
 
+_OVERLAPPING = """
+import time
+from manyhands import BaseHook, IterableInputAdapter, MemoryOutputAdapter, Pipe
+from manyhands_ray import RayExecutor
+
+class Waits(BaseHook):
+    def execute(self, entries, store):
+        time.sleep(0.1)
+
+def run(count):
+    executor = RayExecutor(max_workers=1, chunksize=1)
+    rows = IterableInputAdapter({"n": n} for n in range(count))
+    return Pipe(rows, MemoryOutputAdapter(), executor=executor, pre_validation_hooks=[Waits()]).start()
+
+if __name__ == "__main__":
+    first, second = run(2), run(60)
+    first.wait()
+    third = run(2)  # its worker cannot be had where the one before was lost
+    reports = [first, third, second]
+    print([(each.wait(), str(each.status), each.ok)[1:] for each in reports], [each.exception for each in reports])
+"""
+
+
+def test_who_has_started_ray_may_end_before_others_that_use_it(tmp_path: Path) -> None:
+    """Each run has a thread of its own, with the end of which the system would end what it has started."""
+    (tmp_path / "program.py").write_text(_OVERLAPPING)
+    with TemporaryDirectory(prefix="mhr", dir="/tmp") as short:
+        env = {**os.environ, "HOME": str(tmp_path), "TMPDIR": short}
+        ran = subprocess.run(
+            [sys.executable, "program.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+    told = [("completed", 2), ("completed", 2), ("completed", 60)]
+    assert (ran.stdout, ran.stderr) == (f"{told} {[None] * 3}\n", "")
+
+
 def test_host_and_port(cluster: Head, tmp_path: Path) -> None:
     program = Program(tmp_path, cluster.address)
     check_ran(program)

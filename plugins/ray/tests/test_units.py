@@ -217,6 +217,34 @@ def test_a_ray_of_our_own_is_watched_until_it_has_ended(
     wait_until(lambda: not reapers(), "the reaper has ended")
 
 
+def test_a_ray_of_our_own_is_started_by_a_thread_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[threading.Thread] = []
+    made: list[local.LocalRay] = []
+    needs: Any = None
+    monkeypatch.setattr(local, "_init", lambda *_: begun.append(threading.current_thread()))
+    monkeypatch.setattr(ray, "shutdown", lambda **_: begun.append(begun[0]) if begun[0].is_alive() else None)
+    passing = threading.Thread(target=lambda: made.append(local.LocalRay(1, needs)))
+    passing.start()
+    passing.join()
+    assert begun[0].is_alive()
+    made[0].close()
+    assert len(begun) == 2  # it was there to the very end
+    assert not begun[0].is_alive()
+
+
+def test_that_a_ray_of_our_own_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs: Any = None
+
+    def refuse(*_: object) -> None:
+        raise WorkerInitError("Ray cannot be started on this machine: no room")
+
+    monkeypatch.setattr(local, "_init", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda **_: None)
+    with pytest.raises(WorkerInitError, match="no room"):
+        local.LocalRay(1, needs)
+    assert "manyhands-ray" not in [thread.name for thread in threading.enumerate()]
+
+
 def reapers() -> list[str]:
     """The command lines of those of this program."""
     commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]

@@ -8,9 +8,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
@@ -58,9 +61,10 @@ class LocalRay:
         with ExitStack() as opened, ExitStack() as begun:
             folder = _folder()
             opened.callback(shutil.rmtree, folder, ignore_errors=True)
+            call = opened.enter_context(_lasting_thread())
             begun.callback(ray.shutdown, wait_for_processes=True)
             others = _descendants(os.getpid())
-            self.context: Any = _init(folder, workers or cpus(), needs)
+            self.context: Any = call(lambda: _init(folder, workers or cpus(), needs))
             opened.enter_context(_reaped(_descendants(os.getpid(), others)))
             opened.enter_context(begun.pop_all())  # it ends before the reaper does
             self._open = opened.pop_all()
@@ -84,6 +88,41 @@ def _init(folder: Path, workers: int, needs: Needs) -> Any:
             )
     except Exception as error:  # a node that is slow to start is a bare one
         raise WorkerInitError(f"Ray cannot be started on this machine: {error}") from error
+
+
+@contextmanager
+def _lasting_thread() -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    """Calls functions in a thread that lasts as long: Linux ends what Ray starts with the thread that has started it.
+
+    Whoever opens a pool, or begins the first of two runs, may be gone long before the last who uses this Ray.
+    """
+    orders: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+
+    def call(function: Callable[[], Any]) -> Any:
+        result: Future[Any] = Future()
+        orders.put((result, function))
+        try:
+            return result.result()
+        finally:
+            wait([result])  # also after ^C: what is about to start cannot be ended
+
+    # A daemon: it is needed to the very end of a program that leaves its pool open.
+    thread = threading.Thread(target=_obey, args=(orders,), name="manyhands-ray", daemon=True)
+    thread.start()
+    try:
+        yield call
+    finally:
+        orders.put(None)
+        thread.join()
+
+
+def _obey(orders: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]) -> None:
+    while (order := orders.get()) is not None:
+        result, function = order
+        try:
+            result.set_result(function())
+        except BaseException as error:  # noqa: BLE001  # it is raised where it was called
+            result.set_exception(error)
 
 
 @contextmanager
