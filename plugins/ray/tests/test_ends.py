@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from core.tests.terminal import in_terminal
@@ -86,3 +88,63 @@ def test_an_engine_that_is_interrupted_leaves_no_parts(cluster: Head, tmp_path: 
         assert terminal.end() != 0
     assert not list(tmp_path.glob("out.jsonl.part-*"))
     assert not (tmp_path / "out.jsonl").exists()
+
+
+HOOK = """
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from manyhands import BaseHook
+
+class Hangs(BaseHook):
+    def execute(self, entries, store):
+        Path("{}/hangs").touch()
+        time.sleep(100)
+"""
+
+OWN_JOB = """
+[input]
+adapter = "csv"
+path = "rows.csv"
+[output]
+adapter = "jsonl"
+path = "out.jsonl"
+[hooks]
+pre = ["slow:Hangs"]
+[{}]
+name = "ray"
+"""
+
+
+@contextmanager
+def hanging(folder: Path, kind: str) -> Iterator[Path]:
+    """A job whose workers hang in the midst of a call; the folder that it has for temporary files, empty afterwards."""
+    (folder / "slow.py").write_text(HOOK.format(folder))
+    (folder / "job.toml").write_text(OWN_JOB.format(kind))
+    (folder / "rows.csv").write_text("n\n1\n2\n")
+    with TemporaryDirectory(prefix="mhr", dir="/tmp") as short:
+        yield Path(short)
+        assert not [*Path(short).iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["executor", "engine"])
+def test_a_job_whose_workers_hang_ends_its_ray(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hanging(tmp_path, kind) as temporary:
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        with in_terminal(sys.executable, "-m", "manyhands", "run", "job.toml", cwd=tmp_path) as terminal:
+            wait_until((tmp_path / "hangs").exists, "a record is in the hook", 90)
+            terminal.press(b"\x03")
+            assert terminal.end() == 1
+            assert terminal.lines[-1] == "manyhands: the run was aborted"
+
+
+def test_a_job_that_is_told_to_end_does_as_at_ctrl_c(tmp_path: Path) -> None:
+    """Ray would end it on the spot."""
+    line = [sys.executable, "-m", "manyhands", "run", "job.toml", "--progress", "none"]
+    with hanging(tmp_path, "executor") as temporary:
+        env = {**os.environ, "TMPDIR": str(temporary)}
+        with subprocess.Popen(line, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as process:
+            wait_until((tmp_path / "hangs").exists, "a record is in the hook", 90)
+            process.terminate()
+            assert process.communicate()[1] == "manyhands: the run was aborted\n"
+            assert process.returncode == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ from manyhands.chunks import Chunk, ChunkKind, ChunkResult
 from manyhands.errors import ExecutorBroken, OptionsError, UsageError, WorkerInitError
 from manyhands.executor import Progress
 from manyhands.worker.cell import ProgressCell
-from manyhands_ray import RayEngine, RayExecutor, client, local, whereabouts
+from manyhands_ray import RayEngine, RayExecutor, client, local, signals, whereabouts
 from manyhands_ray import cluster as clusters
 from manyhands_ray.crew import Crew, Staffing
 from manyhands_ray.whereabouts import Whereabouts
@@ -230,6 +231,32 @@ def test_a_ray_of_our_own_is_started_by_a_thread_that_stays(monkeypatch: pytest.
     made[0].close()
     assert len(begun) == 2  # it was there to the very end
     assert not begun[0].is_alive()
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_who_is_told_to_end_does_what_it_would_have_done(aside: bool) -> None:  # a parameter
+    """Whether it is set in Python, which only the main thread may do, or in C, of which Python does not know."""
+    heard: list[int] = []
+    libc = ctypes.CDLL(None)
+
+    def take_over() -> None:
+        with signals.signals_kept():
+            if not aside:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            libc.signal(signal.SIGTERM, ctypes.c_void_p(signal.SIG_IGN))
+
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        thread = threading.Thread(target=take_over)
+        if aside:
+            thread.start()
+            thread.join()
+        else:
+            take_over()
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
 
 
 def test_that_a_ray_of_our_own_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from manyhands.report import FlowReport
 from manyhands_ray import RayEngine, RayExecutor
 from manyhands_ray import hand as hands
 from manyhands_ray.actor import Actor
-from manyhands_ray.cluster import Needs
+from manyhands_ray.needs import Needs
 
 from .support import LIMIT, Head, connected, wait_until
 

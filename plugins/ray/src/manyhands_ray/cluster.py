@@ -3,67 +3,25 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import ray
 
-from manyhands.cpus import cpus
-from manyhands.errors import OptionsError, UsageError, WorkerInitError
+from manyhands.errors import UsageError, WorkerInitError
 from manyhands_ray.client import check_client, check_head, check_port
 from manyhands_ray.local import QUIET, LocalRay
+from manyhands_ray.needs import Needs
 from manyhands_ray.places import as_url, same_place
+from manyhands_ray.signals import signals_kept
 
 _log: Final = logging.getLogger("manyhands")
 
 _RECONNECT_SECONDS: Final = "10"
 """For so long calls of a Ray client block when the connection is lost."""
-
-_NAMED: Final = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-"""Options of Ray that are resources, and how a node calls them."""
-
-
-class Needs:
-    """What each worker asks of the node that it runs on.
-
-    Args:
-        resources: `num_cpus`, `num_gpus`, `memory` in bytes, and resources by the names that nodes have them under.
-
-    Raises:
-        OptionsError: it is no mapping of names to numbers from 0.
-    """
-
-    def __init__(self, resources: Mapping[str, float] | None) -> None:
-        given = {} if resources is None else resources
-        if not isinstance(given, Mapping) or not all(isinstance(n, int | float) and n >= 0 for n in given.values()):
-            raise OptionsError(f"resources must be names and numbers from 0, not {resources!r}")
-        self._named: dict[str, float] = {"num_cpus": 1, **{k: v for k, v in given.items() if k in _NAMED}}
-        self.custom: dict[str, float] = {name: number for name, number in given.items() if name not in _NAMED}
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """As Ray takes them for an actor."""
-        return {**self._named, "resources": self.custom}
-
-    def places(self, nodes: list[dict[str, Any]]) -> int:
-        """How many workers there is room for.
-
-        Args:
-            nodes: as `ray.nodes` gives them.
-        """
-        wanted = {_NAMED[name]: number for name, number in self._named.items()} | self.custom
-        wanted = {name: number for name, number in wanted.items() if number}
-        alive = [node["Resources"] for node in nodes if node["Alive"]]
-        if not wanted:
-            return len(alive) * cpus()
-        return sum(min(math.floor(has.get(name, 0) / number) for name, number in wanted.items()) for has in alive)
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {number:g}" for name, number in (*self._named.items(), *self.custom.items()))
 
 
 class Cluster:
@@ -119,20 +77,24 @@ class _Session:
 
     def _open(self, address: str | None, workers: int | None, needs: Needs) -> None:
         self._address = address
-        try:
-            if address is None:
-                self._local = LocalRay(workers, needs)
-            context = self._local.context if self._local is not None else _connect(address or "auto")
-        except BaseException:
-            self._close()
-            raise
+        with signals_kept():
+            context = self._begin(address, workers, needs)
         _hush()
         if url := getattr(context, "dashboard_url", None):
             _log.info("dashboard of Ray: http://%s", url.removeprefix("http://"))
 
+    def _begin(self, address: str | None, workers: int | None, needs: Needs) -> Any:
+        try:
+            if address is None:
+                self._local = LocalRay(workers, needs)
+            return self._local.context if self._local is not None else _connect(address or "auto")
+        except BaseException:
+            self._close()
+            raise
+
     def _close(self) -> None:
         local, self._local = self._local, None
-        with _quiet():
+        with _quiet(), signals_kept():
             if local is not None:
                 local.close()
             else:

@@ -20,8 +20,8 @@ from manyhands_ray.refusals import reason_of
 
 if TYPE_CHECKING:
     from manyhands.executor import Progress
-    from manyhands_ray.cluster import Needs
     from manyhands_ray.line import Task
+    from manyhands_ray.needs import Needs
     from manyhands_ray.work import Work
     from manyhands_ray.workshop import Workshop
 

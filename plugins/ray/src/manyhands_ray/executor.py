@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from manyhands.errors import OptionsError, ProtocolError, RunAborted, WorkerInitError
 from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress, checked_count
 from manyhands.worker.shipping import with_sources
-from manyhands_ray.cluster import Cluster, Needs, join
+from manyhands_ray.cluster import Cluster, join
 from manyhands_ray.crew import Staffing
+from manyhands_ray.needs import Needs
 from manyhands_ray.places import as_url
 from manyhands_ray.plugin import CAPABILITIES
 from manyhands_ray.supervisor import Supervisor

@@ -23,7 +23,7 @@ from manyhands.errors import WorkerInitError
 from manyhands.processes.owner import owned_name, owner_of
 
 if TYPE_CHECKING:
-    from manyhands_ray.cluster import Needs
+    from manyhands_ray.needs import Needs
 
 QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.ERROR}
 """How `ray.init` is called: what workers print comes another way."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import ray
 
 if TYPE_CHECKING:
-    from manyhands_ray.cluster import Needs
     from manyhands_ray.crew import Crew
+    from manyhands_ray.needs import Needs
     from manyhands_ray.pulse import Pulse
 
 _log: Final = logging.getLogger("manyhands")

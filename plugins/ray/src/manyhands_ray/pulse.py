@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import ray
 
 if TYPE_CHECKING:
-    from manyhands_ray.cluster import Needs
+    from manyhands_ray.needs import Needs
 
 _PERIOD_SECONDS: Final = 0.5
 _SILENCE_SECONDS: Final = 15.0
