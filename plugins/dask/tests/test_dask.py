@@ -212,7 +212,7 @@ def test_an_engine_takes_relative_names_from_here(
 def test_a_worker_that_does_not_see_a_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from manyhands import CSVInputAdapter, JSONOutputAdapter
 
-    place = SimpleNamespace(flags=lambda: (False, False), tell=lambda **_: None)
+    place = SimpleNamespace(flags=lambda: (False, False), tell=lambda **_: None, folder=tmp_path)
     monkeypatch.setattr(remote_pipe, "here", lambda: place)
     pipe = Pipe(CSVInputAdapter(tmp_path / "elsewhere" / "in.csv"), JSONOutputAdapter(tmp_path / "out.jsonl"))
     with pytest.raises(InputError, match=r"elsewhere/in\.csv.*this was on the worker on .*all workers see"):

@@ -108,16 +108,18 @@ adapter = "jsonl"
 path = "out.jsonl"
 [hooks]
 pre = ["slow:Hangs"]
-[executor]
+[{}]
 name = "dask"
-max_workers = 2
 """
 
 
-def test_a_job_whose_workers_are_in_the_midst_of_a_call_ends_its_cluster(tmp_path: Path, temporary: Path) -> None:
+@pytest.mark.parametrize("kind", ["executor", "engine"])
+def test_a_job_whose_workers_are_in_the_midst_of_a_call_ends_its_cluster(
+    kind: str, tmp_path: Path, temporary: Path
+) -> None:
     """Were ^C to reach the workers, Dask would wait for the call, and say much of that."""
     (tmp_path / "slow.py").write_text(HOOK)
-    (tmp_path / "job.toml").write_text(JOB)
+    (tmp_path / "job.toml").write_text(JOB.format(kind))
     (tmp_path / "rows.csv").write_text("n\n1\n2\n")
     with in_terminal(sys.executable, "-m", "manyhands", "run", "job.toml", cwd=tmp_path) as terminal:
         wait_until((tmp_path / "hangs").exists, "a record is in the hook", 60)

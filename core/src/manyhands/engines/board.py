@@ -126,15 +126,19 @@ class Board:
         self._writers: dict[int, CellWriter] = {}
 
     @classmethod
-    def create(cls, pipes: int) -> Self:
-        """A new one, all zero, in the temporary folder; its maker removes it.
+    def create(cls, pipes: int, folder: Path | None = None) -> Self:
+        """A new one, all zero; its maker removes it.
 
         Those that runs left behind which were killed are removed.
+
+        Args:
+            pipes: how many.
+            folder: where; None: in the temporary one.
 
         Raises:
             OSError: it cannot be created.
         """
-        folder = Path(tempfile.gettempdir())
+        folder = folder or Path(tempfile.gettempdir())
         _sweep(folder)
         path = folder / f"{owned_name(_KIND)}{time.monotonic_ns()}"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)

@@ -83,6 +83,7 @@ class Desk:
         self.cancelled: bool = False
         self.flags: tuple[bool, bool] = (False, False)
         self.path: Path | None = None
+        self.folder: Path = Path(worker.local_directory)
         self._worker = worker
         self._words = self._open_words(seats)
         self.seats: list[Seat] = [Seat(number, self._words[number : number + 1]) for number in range(seats)]
@@ -98,7 +99,7 @@ class Desk:
         if self._worker.nanny is None:
             return memoryview(array("Q", [0] * count))
         # Not in its own folder, which the nanny removes when the worker dies.
-        self.path = Path(self._worker.local_directory).parent / f"{self.run}-{os.getpid()}"
+        self.path = self.folder.parent / f"{self.run}-{os.getpid()}"
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             os.write(file, bytes(8 * count))

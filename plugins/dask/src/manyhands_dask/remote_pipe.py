@@ -27,8 +27,9 @@ def run_there(pipe: Pipe, number: int) -> Outcome:
     Raises:
         InputError: its input is not to be seen here; other errors are in the outcome.
     """
-    board, ended = Board.create(1), threading.Event()
-    telling = threading.Thread(target=_tell, args=(board, here(), number, ended), name="manyhands-board", daemon=True)
+    place, ended = here(), threading.Event()
+    board = Board.create(1, place.folder)
+    telling = threading.Thread(target=_tell, args=(board, place, number, ended), name="manyhands-board", daemon=True)
     telling.start()
     try:
         return run_at(f"the worker on {socket.gethostname()}", lambda: run_pipe(pipe, board.path, 0))

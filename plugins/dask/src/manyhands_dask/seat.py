@@ -11,6 +11,7 @@ import decimal
 import queue
 import threading
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from manyhands.errors import ManyhandsError, TeardownError, WorkerInitError
@@ -42,6 +43,11 @@ class Place:
         """Whether everything is to end, and whether somebody looks."""
         is_cancelled, is_watched = self._desk.flags
         return is_cancelled or self._desk.cancelled, is_watched
+
+    @property
+    def folder(self) -> Path:
+        """The worker's own, which goes with it."""
+        return self._desk.folder
 
     def tell(self, **message: Any) -> None:
         """Tell the program."""
