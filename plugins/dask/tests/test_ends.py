@@ -122,7 +122,7 @@ def test_a_job_whose_workers_are_in_the_midst_of_a_call_ends_its_cluster(
     (tmp_path / "job.toml").write_text(JOB.format(kind))
     (tmp_path / "rows.csv").write_text("n\n1\n2\n")
     with in_terminal(sys.executable, "-m", "manyhands", "run", "job.toml", cwd=tmp_path) as terminal:
-        wait_until((tmp_path / "hangs").exists, "a record is in the hook", 60)
+        wait_until(lambda: terminal.watch(0.02) or (tmp_path / "hangs").exists(), "a record is in the hook", 60)
         terminal.press(b"\x03")
         assert terminal.end() == 1
         assert terminal.lines[-1] == "manyhands: the run was aborted"

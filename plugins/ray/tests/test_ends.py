@@ -83,7 +83,7 @@ def test_an_engine_that_is_interrupted_leaves_no_parts(cluster: Head, tmp_path: 
     (tmp_path / "job.toml").write_text(JOB.format(cluster.client_address))
     command = (sys.executable, "-m", "manyhands", "run", "job.toml")
     with in_terminal(*command, cwd=tmp_path) as terminal:
-        wait_until(lambda: list(tmp_path.glob("out.jsonl.part-*")), "parts are written", 60)
+        wait_until(lambda: terminal.watch(0.02) or list(tmp_path.glob("out.jsonl.part-*")), "parts are written", 60)
         terminal.press(b"\x03")
         assert terminal.end() != 0
     assert not list(tmp_path.glob("out.jsonl.part-*"))
@@ -132,7 +132,7 @@ def test_a_job_whose_workers_hang_ends_its_ray(kind: str, tmp_path: Path, monkey
     with hanging(tmp_path, kind) as temporary:
         monkeypatch.setenv("TMPDIR", str(temporary))
         with in_terminal(sys.executable, "-m", "manyhands", "run", "job.toml", cwd=tmp_path) as terminal:
-            wait_until((tmp_path / "hangs").exists, "a record is in the hook", 90)
+            wait_until(lambda: terminal.watch(0.02) or (tmp_path / "hangs").exists(), "a record is in the hook", 90)
             terminal.press(b"\x03")
             assert terminal.end() == 1
             assert terminal.lines[-1] == "manyhands: the run was aborted"
