@@ -320,9 +320,9 @@ def test_who_is_silent_stands_first_and_who_is_gone_last() -> None:
 
 
 def test_a_worker_is_called_what_tells_it_from_others() -> None:
-    names = ["12/MainThread", "12/worker-1", "12/12@node", "tcp://127.0.0.1:34567", "sync"]
-    lines = drawn([WorkerView(name, "idle") for name in names], 79, 13)[3:8]
-    assert [line.split()[0] for line in lines] == ["12", "worker-1", "12@node", "127.0.0.1:34567", "sync"]
+    names = ["12/MainThread", "12/worker-1", "12/12@node", "tcp://127.0.0.1:34567", "12/a//b", "sync"]
+    lines = drawn([WorkerView(name, "idle") for name in names], 79, 14)[3:9]
+    assert [line.split()[0] for line in lines] == ["12", "worker-1", "12@node", "127.0.0.1:34567", "a//b", "sync"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 60])

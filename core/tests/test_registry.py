@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from manyhands import get_engine, get_executor
 from manyhands.errors import (
@@ -16,8 +17,10 @@ from manyhands.errors import (
     OptionsError,
     UnknownBackend,
 )
+from manyhands.executor import Capabilities
 from manyhands.plugins import distributions, registry
-from manyhands.plugins.spec import Backend
+from manyhands.plugins.options import check_options
+from manyhands.plugins.spec import Backend, ExecutorOptions
 
 from .jobs import manyhands, plugin_code, python, write_plugin
 
@@ -268,6 +271,24 @@ def test_an_executor_is_no_engine() -> None:
 def test_a_wrong_option_is_refused_by_name(options: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionsError, match=f"^backend 'sync': .*{words}"):
         get_executor("sync", **options)
+
+
+class Leaf(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    alpha: int = 0
+
+
+class Tree(ExecutorOptions):
+    one: Leaf | None = None
+    many: list[Leaf] = []
+
+
+def test_a_wrong_key_of_a_table_is_told_with_those_of_that_table() -> None:
+    backend = Backend("trees", "executor", "trees:Trees", Tree, Capabilities())
+    with pytest.raises(OptionsError, match=r"unknown option 'one\.alpa'; did you mean 'alpha'\? allowed are alpha$"):
+        check_options(backend, {"one": {"alpa": 1}}, ["name"])
+    with pytest.raises(OptionsError, match=r"unknown option 'many\.0\.alpa'$"):
+        check_options(backend, {"many": [{"alpa": 1}]})
 
 
 def test_every_refusal_is_of_a_type_of_its_own() -> None:

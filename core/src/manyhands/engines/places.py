@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from manyhands.engines.task import Outcome
     from manyhands.pipe import Pipe
 
-_OF_MACHINES: Final = (InputError, OutputError, SourceError, SinkError, WorkerInitError, TeardownError, OSError)
+_OF_MACHINES: Final = (InputError, OutputError, SourceError, SinkError, WorkerInitError, TeardownError)
 _UNSEEN: Final = "; an engine needs files that all workers see under the same names, an executor does not"
 
 
@@ -43,16 +43,21 @@ def run_at(where: str, run: Callable[[], Outcome]) -> Outcome:
     """
     try:
         outcome = run()
-    except _OF_MACHINES as error:
-        raise _placed(error, where) from error
-    if isinstance(outcome.exception, _OF_MACHINES):
-        return replace(outcome, exception=_placed(outcome.exception, where))
-    return outcome
+    except Exception as error:  # noqa: BLE001  # it is raised again
+        raise _placed(error, where) from error.__cause__
+    return replace(outcome, exception=outcome.exception and _placed(outcome.exception, where))
 
 
 def _placed(error: BaseException, where: str) -> BaseException:
-    hint = _UNSEEN if isinstance(error, InputError | OutputError) else ""
-    return type(error)(f"{error}; this was on {where}{hint}")
+    """The error with the place in its words; as it is, if it is of a class of the person's, which may take others."""
+    hint = _UNSEEN if isinstance(error.__cause__ or error, FileNotFoundError) else ""
+    placed = error
+    if type(error) in _OF_MACHINES:
+        placed = type(error)(f"{error}; this was on {where}{hint}")
+    elif isinstance(error, OSError) and type(error).__module__ == "builtins" and error.errno is not None:
+        placed = type(error)(error.errno, f"{error.strerror}; this was on {where}{hint}", error.filename)
+    placed.__cause__ = error.__cause__
+    return placed
 
 
 def _located(adapter: Any) -> Any:

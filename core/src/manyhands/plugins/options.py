@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from manyhands.config.load import allowed
 from manyhands.driver.options import RunOptions
@@ -39,15 +38,17 @@ def _problem(backend: Backend, item: Any, beside: Sequence[str]) -> str:
         return f"option {name!r}: {item['msg']}, not {item['input']!r}"
     if name in RunOptions.__dataclass_fields__:
         return f"{name!r} is no option of backends: it belongs into [run], and in Python into RunOptions"
-    names = [*([] if tables else beside), *_fields(backend.options, tables)]
-    return f"unknown option {name!r}; {allowed(key, names)}"
+    model = _model(backend.options, tables)
+    if model is None:
+        return f"unknown option {name!r}"
+    return f"unknown option {name!r}; {allowed(key, [*([] if tables else beside), *model.model_fields])}"
 
 
-def _fields(model: type[BaseModel], tables: Sequence[str | int]) -> Mapping[str, FieldInfo]:
-    """The keys of a table within a table; none where it has no model of its own."""
-    fields: Mapping[str, FieldInfo] = model.model_fields
+def _model(model: type[BaseModel] | None, tables: Sequence[str | int]) -> type[BaseModel] | None:
+    """That of a table within a table; None where it is not the only one that it may have."""
     for table in tables:
-        annotation = fields[str(table)].annotation if str(table) in fields else None
-        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        fields = next((kind.model_fields for kind in kinds if issubclass(kind, BaseModel)), {})
-    return fields
+        info = model.model_fields.get(str(table)) if model is not None else None
+        kinds = (info.annotation, *get_args(info.annotation)) if info is not None else ()
+        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        model = models[0] if len(models) == 1 else None
+    return model

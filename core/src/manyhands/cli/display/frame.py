@@ -193,7 +193,10 @@ def _sums(views: Sequence[WorkerView], rates: Mapping[str, float]) -> dict[str, 
 
 def _short(name: str) -> str:
     """Of a process its id, of a thread its name, of what has an address that."""
-    process, slash, thread = name.rpartition("//")[2].partition("/")
+    _, scheme, address = name.partition("://")
+    if scheme:
+        return address
+    process, slash, thread = name.partition("/")
     return process if not slash or thread == "MainThread" else thread
 
 
