@@ -129,6 +129,27 @@ def test_a_job_whose_workers_are_in_the_midst_of_a_call_ends_its_cluster(
     assert not [*temporary.iterdir()]
 
 
+ASKS = """
+import subprocess
+from manyhands import BaseHook
+
+class Hangs(BaseHook):
+    def execute(self, entries, store):
+        subprocess.run(["sh", "-c", "stty -echo < /dev/tty"], stderr=subprocess.DEVNULL)
+"""
+
+
+def test_who_asks_the_terminal_something_stops_nobody(tmp_path: Path, temporary: Path) -> None:
+    """As `ssh` does in a hook; it is told that there is none."""
+    (tmp_path / "slow.py").write_text(ASKS)
+    (tmp_path / "job.toml").write_text(JOB.format("executor"))
+    (tmp_path / "rows.csv").write_text("n\n1\n2\n")
+    with in_terminal(sys.executable, "-m", "manyhands", "run", "job.toml", cwd=tmp_path) as terminal:
+        wait_until(lambda: terminal.watch(0.1) or (tmp_path / "out.jsonl").exists(), "it is done", 60)
+        assert terminal.end() == 0
+    assert not [*temporary.iterdir()]
+
+
 @pytest.mark.parametrize("end", [interrupt, kill])
 def test_the_cluster_of_somebody_else_goes_on(
     end: Callable[[list[str], Path], list[psutil.Process]], tmp_path: Path, shared: Cluster, temporary: Path

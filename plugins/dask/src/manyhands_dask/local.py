@@ -151,7 +151,9 @@ def main(descriptors: Sequence[int]) -> None:
     Args:
         descriptors: a pipe to read from and a pipe to write to.
     """
-    os.setpgrp()  # ^C in a terminal is for the program alone, and Dask's workers would end in the middle of a chunk
+    # ^C in a terminal is for the program alone: Dask's workers would end in the middle of a chunk. Not a group of the
+    # same session, all of which would be stopped when one of them asks the terminal something.
+    os.setsid()
     inbox, outbox = descriptors
     workers, folder = os.read(inbox, 4096).decode().strip().split(" ", 1)
     asyncio.run(_serve(int(workers), folder, inbox, outbox))

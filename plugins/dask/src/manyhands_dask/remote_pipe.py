@@ -27,12 +27,16 @@ def run_there(pipe: Pipe, number: int) -> Outcome:
     Raises:
         InputError: its input is not to be seen here; other errors are in the outcome.
     """
+    return run_at(f"the worker on {socket.gethostname()}", lambda: _run(pipe, number))
+
+
+def _run(pipe: Pipe, number: int) -> Outcome:
     place, ended = here(), threading.Event()
     board = Board.create(1, place.folder)
     telling = threading.Thread(target=_tell, args=(board, place, number, ended), name="manyhands-board", daemon=True)
     telling.start()
     try:
-        return run_at(f"the worker on {socket.gethostname()}", lambda: run_pipe(pipe, board.path, 0))
+        return run_pipe(pipe, board.path, 0)
     finally:
         ended.set()
         telling.join()
