@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -39,16 +38,21 @@ def test_a_ray_of_our_own_is_gone(tmp_path: Path, how: str) -> None:
         wait_until(lambda: not processes(program.process.pid), "its processes are gone")
         wait_until(lambda: not any(map(runs, workers)), "its workers are gone")
     assert not program.published
-    left = [session.parent for session in Path("/tmp").glob(f"mhray*/session_*_{program.process.pid}")]
-    assert all(map(local._is_orphan, left))
-    assert bool(left) is (how == "killed")  # the next program removes it
-    for folder in left:
-        shutil.rmtree(folder)
+    sessions = f"mhray*/session_*_{program.process.pid}"
+    wait_until(lambda: not [*Path("/tmp").glob(sessions)], "its files are gone")
 
 
 def test_the_folder_of_a_program_that_runs_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / owned_name("ray")).touch()
     assert not local._is_orphan(tmp_path)
+
+
+def test_the_folder_of_a_program_that_is_gone_is_removed_by_the_next(tmp_path: Path) -> None:
+    """Where what is to remove it was killed, too."""
+    code = "from manyhands.processes.owner import owned_name; print(owned_name('ray'), end='')"
+    name = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    (tmp_path / name).touch()
+    assert local._is_orphan(tmp_path)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
+from pathlib import Path
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -180,21 +183,23 @@ def test_the_descendants_of_others_do_not_count() -> None:
         shell.communicate()
 
 
-def reap(name: str) -> None:
+def reap(name: str, folder: Path) -> None:
     """As if the program had been killed."""
-    arguments = ["/bin/sh", "-c", local._REAPER, "reaper", "1000000000:1", name]
+    arguments = ["/bin/sh", "-c", local._REAPER, "reaper", folder, "1000000000:1", name]
     subprocess.run(arguments, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
-def test_the_reaper_kills_what_is_named(sleeper: subprocess.Popen[bytes]) -> None:
-    reap(name_of(sleeper.pid))
+def test_the_reaper_kills_what_is_named(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    (tmp_path / "its own" / "more").mkdir(parents=True)
+    reap(name_of(sleeper.pid), tmp_path / "its own")
     assert sleeper.wait(20) == -signal.SIGKILL
+    assert not [*tmp_path.iterdir()]
 
 
-def test_the_reaper_spares_who_has_the_id_now(sleeper: subprocess.Popen[bytes]) -> None:
-    reap(f"{sleeper.pid}:1")
+def test_the_reaper_spares_who_has_the_id_now(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    reap(f"{sleeper.pid}:1", tmp_path / "none")
     assert sleeper.poll() is None
-    reap(name_of(sleeper.pid))  # the first was through with it by now
+    reap(name_of(sleeper.pid), tmp_path / "none")  # the first was through with it by now
 
 
 def test_a_ray_of_our_own_is_watched_until_it_has_ended(
@@ -214,7 +219,7 @@ def test_a_ray_of_our_own_is_watched_until_it_has_ended(
         own[0].wait()
         running.close()
     assert len(seen) == 1
-    assert seen[0].endswith(f" reaper {name}")
+    assert re.search(rf" reaper \S+/mhray\S+ {re.escape(name)}$", seen[0])
     wait_until(lambda: not reapers(), "the reaper has ended")
 
 
@@ -231,6 +236,21 @@ def test_a_ray_of_our_own_is_started_by_a_thread_that_stays(monkeypatch: pytest.
     made[0].close()
     assert len(begun) == 2  # it was there to the very end
     assert not begun[0].is_alive()
+
+
+def test_what_is_interrupted_while_it_starts_is_waited_for() -> None:
+    """However often: it could not be ended before it has started."""
+    done: list[int] = []
+    with local._lasting_thread() as call:
+        main = threading.get_ident()
+        timers = [threading.Timer(at, signal.pthread_kill, (main, signal.SIGINT)) for at in (0.1, 0.3)]
+        for timer in timers:
+            timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            call(lambda: (sleep(0.6), done.append(1)))
+        assert done == [1]
+        for timer in timers:
+            timer.join()
 
 
 @pytest.mark.parametrize("aside", [False, True])
@@ -257,6 +277,57 @@ def test_who_is_told_to_end_does_what_it_would_have_done(aside: bool) -> None:  
     finally:
         signal.signal(signal.SIGTERM, before)
     assert heard == [signal.SIGTERM]
+
+
+@pytest.fixture
+def sigterm() -> Iterator[list[int]]:
+    """How often it was heard; what is set in a test is undone."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    yield heard
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_who_is_told_to_end_while_ray_does(sigterm: list[int]) -> None:
+    with signals.signals_kept():
+        ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(signal.SIG_IGN))
+        sleep(0.2)
+        signal.raise_signal(signal.SIGTERM)
+    assert sigterm == [signal.SIGTERM]
+
+
+def test_what_the_program_sets_meanwhile_stays(sigterm: list[int]) -> None:
+    entered, left = threading.Event(), threading.Event()
+
+    def take_over() -> None:
+        with signals.signals_kept():
+            entered.set()
+            assert left.wait(20)
+            ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(signal.SIG_IGN))
+
+    heard: list[int] = []
+    for first, then in [(signal.SIG_DFL, heard.append), (heard.append, signal.SIG_IGN)]:
+        entered.clear()
+        left.clear()
+        signal.signal(signal.SIGTERM, first)
+        thread = threading.Thread(target=take_over)
+        thread.start()
+        assert entered.wait(20)
+        signal.signal(signal.SIGTERM, (lambda number, _: heard.append(number)) if callable(then) else then)
+        left.set()
+        thread.join()
+        signal.raise_signal(signal.SIGTERM)
+    assert (heard, sigterm) == ([signal.SIGTERM], [])
+
+
+def test_what_faulthandler_does_is_kept() -> None:
+    libc, action = ctypes.CDLL(None), [ctypes.create_string_buffer(1024) for _ in range(2)]
+    libc.sigaction(signal.SIGFPE, None, action[0])
+    with signals.signals_kept():
+        libc.signal(signal.SIGFPE, ctypes.c_void_p(signal.SIG_IGN))
+    libc.sigaction(signal.SIGFPE, None, action[1])
+    pointer = ctypes.sizeof(ctypes.c_void_p)  # the function comes first
+    assert action[0].raw[:pointer] == action[1].raw[:pointer]
 
 
 def test_that_a_ray_of_our_own_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

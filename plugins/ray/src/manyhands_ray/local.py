@@ -35,13 +35,16 @@ _SOCKET_BYTES: Final = 40
 
 _REAPER: Final = """
 read -r end && exit
+folder=$1
+shift
 for process; do
     read -r stat < "/proc/${process%:*}/stat" || continue
     set -- ${stat##*)}
     [ "${20}" = "${process#*:}" ] && kill -KILL "${process%:*}"
 done
+rm -rf -- "$folder"
 """
-"""Kills what is named by id and start time, as long as it is that: an id is given out again."""
+"""Kills what is named by id and start time, as long as it is that: an id is given out again. Then removes a folder."""
 
 _EXIT_SECONDS: Final = 10.0
 
@@ -65,7 +68,7 @@ class LocalRay:
             begun.callback(ray.shutdown, wait_for_processes=True)
             others = _descendants(os.getpid())
             self.context: Any = call(lambda: _init(folder, workers or cpus(), needs))
-            opened.enter_context(_reaped(_descendants(os.getpid(), others)))
+            opened.enter_context(_reaped(folder, _descendants(os.getpid(), others)))
             opened.enter_context(begun.pop_all())  # it ends before the reaper does
             self._open = opened.pop_all()
 
@@ -104,7 +107,9 @@ def _lasting_thread() -> Iterator[Callable[[Callable[[], Any]], Any]]:
         try:
             return result.result()
         finally:
-            wait([result])  # also after ^C: what is about to start cannot be ended
+            while not result.done():  # also after ^C, and another: what is about to start cannot be ended
+                with suppress(KeyboardInterrupt):
+                    wait([result])
 
     # A daemon: it is needed to the very end of a program that leaves its pool open.
     thread = threading.Thread(target=_obey, args=(orders,), name="manyhands-ray", daemon=True)
@@ -144,10 +149,15 @@ def _on_this_machine_only() -> Iterator[None]:
 
 
 @contextmanager
-def _reaped(processes: Collection[str]) -> Iterator[None]:
-    """Processes, as `PID:START`, that are killed when this one is: Ray's own agents live on then, for ever."""
+def _reaped(folder: Path, processes: Collection[str]) -> Iterator[None]:
+    """Let go with this process, if that is killed, what would stay: Ray's own agents live on then, for ever.
+
+    Args:
+        folder: of theirs.
+        processes: as `PID:START`.
+    """
     reaper = subprocess.Popen(  # noqa: S603  # it is a constant, and numbers
-        ["/bin/sh", "-c", _REAPER, "reaper", *sorted(processes)],
+        ["/bin/sh", "-c", _REAPER, "reaper", folder, *sorted(processes)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

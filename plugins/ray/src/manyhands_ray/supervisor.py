@@ -201,7 +201,7 @@ class Supervisor:
 
     def _share(self) -> None:
         """Take what a worker has not begun for one that has nothing."""
-        if not any(hand.state is State.READY for hand in self._crew.hands):
+        if not any(hand.state is State.READY and hand.has_room for hand in self._crew.hands):
             return
         slow = (hand for hand in self._crew.hands if hand.line.is_slow)
         if not self._work.waiting:
