@@ -129,6 +129,26 @@ def test_a_job_whose_workers_are_in_the_midst_of_a_call_ends_its_cluster(
     assert not [*temporary.iterdir()]
 
 
+@pytest.mark.parametrize("kind", ["executor", "engine"])
+def test_a_program_that_is_killed_leaves_nobody_busy_with_its_call(
+    kind: str, tmp_path: Path, shared: Cluster, temporary: Path
+) -> None:
+    """Who would have killed it cannot any more: the worker itself does, and its nanny starts another."""
+    (tmp_path / "slow.py").write_text(HOOK.replace('"hangs"', repr(str(tmp_path / "hangs"))))
+    (tmp_path / "job.toml").write_text(JOB.format(kind) + f'address = "{shared.address}"\n')
+    (tmp_path / "rows.csv").write_text("n\n1\n2\n")
+    before = shared.wait_for_workers(2)
+    command = [sys.executable, "-m", "manyhands", "run", "job.toml", "--progress", "none"]
+    with subprocess.Popen(command, cwd=tmp_path) as program:
+        wait_until((tmp_path / "hangs").exists, "a record is in the hook", 60)
+        program.kill()
+    wait_until(lambda: shared.wait_for_workers(2).keys() - before.keys(), "there is another worker")
+    executor = DaskExecutor(address=shared.address, chunksize=1)
+    assert pipe_to(tmp_path, 20, executor).run().ok == 20
+    left = {path.name.rpartition("-")[2][:5] for path in temporary.iterdir()}
+    assert left == ({"board"} if kind == "engine" else set())  # the next run removes it
+
+
 ASKS = """
 import subprocess
 from manyhands import BaseHook

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _TELL_SECONDS: Final = 0.05
 _BEAT_SECONDS: Final = 0.1
 _WAIT_SECONDS: Final = 30.0
+_ORPHAN_SECONDS: Final = 1.0
 
 _desks: Final[dict[str, Desk]] = {}
 _restoring: Final = ExitStack()
@@ -118,7 +119,13 @@ class Desk:
             pass
         finally:
             self.close()
+            self.loop.call_later(_ORPHAN_SECONDS, self._end_orphans)
         return Status.dont_reply
+
+    def _end_orphans(self) -> None:
+        """The program is gone, so nobody wants what is still done for it; the nanny starts another worker."""
+        if self._worker.nanny is not None and any(seat.is_at_work for seat in self.seats):
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _heed(self, message: Message) -> None:
         match message["what"]:

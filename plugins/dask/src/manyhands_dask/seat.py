@@ -66,6 +66,9 @@ class Seat:
     Args:
         number: of it.
         word: says where it is.
+
+    Attributes:
+        is_at_work: its thread has begun, and is not through.
     """
 
     def __init__(self, number: int, word: memoryview) -> None:
@@ -76,6 +79,7 @@ class Seat:
         self._chunks: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._answer: asyncio.Future[Message] | None = None
         self._claim = threading.Lock()
+        self.is_at_work: bool = False
 
     def end(self, desk: Desk) -> None:
         """Let it end when it has done what there is for it; if it has not begun, it never does."""
@@ -120,6 +124,7 @@ class Seat:
         """Set up, run chunks, tear down, unless it is to end by now. In a thread of its own."""
         if not self._claim.acquire(blocking=False):
             return
+        self.is_at_work = True
         before = decimal.getcontext()
         _here.place = Place(desk, self.number)
         try:
@@ -130,6 +135,7 @@ class Seat:
         finally:
             del _here.place
             decimal.setcontext(before)
+            self.is_at_work = False
 
     def _set_up(self, desk: Desk) -> RemoteWorker | None:
         self.post(desk, what="seated")
