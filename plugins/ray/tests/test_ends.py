@@ -75,16 +75,14 @@ path = "rows.csv"
 [output]
 adapter = "jsonl"
 path = "out.jsonl"
-[engine]
+{}
 name = "ray"
-workers = 8
-address = "{}"
 """
 
 
 def test_an_engine_that_is_interrupted_leaves_no_parts(cluster: Head, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("n,text\n" + "".join(f"{n},{'x' * 40}\n" for n in range(500_000)))
-    (tmp_path / "job.toml").write_text(JOB.format(cluster.client_address))
+    (tmp_path / "job.toml").write_text(JOB.format("[engine]") + f'workers = 8\naddress = "{cluster.client_address}"\n')
     command = (sys.executable, "-m", "manyhands", "run", "job.toml")
     with in_terminal(*command, cwd=tmp_path) as terminal:
         wait_until(lambda: terminal.watch(0.02) or list(tmp_path.glob("out.jsonl.part-*")), "parts are written", 60)
@@ -97,7 +95,6 @@ def test_an_engine_that_is_interrupted_leaves_no_parts(cluster: Head, tmp_path: 
 HOOK = """
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from manyhands import BaseHook
 
 class Hangs(BaseHook):
@@ -106,25 +103,12 @@ class Hangs(BaseHook):
         time.sleep(100)
 """
 
-OWN_JOB = """
-[input]
-adapter = "csv"
-path = "rows.csv"
-[output]
-adapter = "jsonl"
-path = "out.jsonl"
-[hooks]
-pre = ["slow:Hangs"]
-[{}]
-name = "ray"
-"""
-
 
 @contextmanager
 def hanging(folder: Path, kind: str) -> Iterator[Path]:
     """A job whose workers hang in the midst of a call; the folder that it has for temporary files, empty afterwards."""
     (folder / "slow.py").write_text(HOOK.format(folder))
-    (folder / "job.toml").write_text(OWN_JOB.format(kind))
+    (folder / "job.toml").write_text(JOB.format(f'[hooks]\npre = ["slow:Hangs"]\n[{kind}]'))
     (folder / "rows.csv").write_text("n\n1\n2\n")
     with TemporaryDirectory(prefix="mhr", dir="/tmp") as short:
         yield Path(short)

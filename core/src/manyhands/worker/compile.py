@@ -143,10 +143,8 @@ def _is_scalar(schema: Any) -> bool:
     if schema["type"] in ("nullable", "default", "constrained-str"):
         is_known = "default_factory" not in schema and type(schema.get("default")) in SCALARS
         return is_known and _is_scalar(schema["schema"])
-    if schema["type"] == "enum" and any(
-        "_missing_" in vars(each) for each in schema["cls"].__mro__ if each is not Enum
-    ):
-        return False  # it may make members that are not in the list
+    if schema["type"] == "enum" and _makes_members(schema["cls"]):
+        return False
     values = [*schema.get("expected", ()), *(member.value for member in schema.get("members", ()))]
     return schema["type"] in _PLAIN and {type(value) for value in values} <= SCALARS
 
