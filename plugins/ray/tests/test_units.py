@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -296,38 +297,44 @@ def test_who_is_told_to_end_while_ray_does(sigterm: list[int]) -> None:
     assert sigterm == [signal.SIGTERM]
 
 
-def test_what_the_program_sets_meanwhile_stays(sigterm: list[int]) -> None:
-    entered, left = threading.Event(), threading.Event()
+def in_force(number: int) -> int:
+    """The function that the system calls; 0: what it does by default, 1: nothing."""
+    action = ctypes.create_string_buffer(1024)
+    ctypes.CDLL(None).sigaction(number, None, action)
+    return int.from_bytes(action.raw[: ctypes.sizeof(ctypes.c_void_p)], sys.byteorder)
+
+
+@pytest.mark.parametrize("by_ray", [signal.SIG_DFL, signal.SIG_IGN])
+@pytest.mark.parametrize("first", ["a handler", "nothing"])
+@pytest.mark.parametrize("then", ["a handler", "nothing"])
+def test_what_the_program_sets_meanwhile_stays(sigterm: list[int], first: str, then: str, by_ray: int) -> None:
+    def set_to(what: str) -> int:
+        signal.signal(signal.SIGTERM, (lambda *_: None) if what == "a handler" else signal.SIG_IGN)
+        return in_force(signal.SIGTERM)
 
     def take_over() -> None:
         with signals.signals_kept():
             entered.set()
             assert left.wait(20)
-            ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(signal.SIG_IGN))
+            ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(by_ray))
 
-    heard: list[int] = []
-    for first, then in [(signal.SIG_DFL, heard.append), (heard.append, signal.SIG_IGN)]:
-        entered.clear()
-        left.clear()
-        signal.signal(signal.SIGTERM, first)
-        thread = threading.Thread(target=take_over)
-        thread.start()
-        assert entered.wait(20)
-        signal.signal(signal.SIGTERM, (lambda number, _: heard.append(number)) if callable(then) else then)
-        left.set()
-        thread.join()
-        signal.raise_signal(signal.SIGTERM)
-    assert (heard, sigterm) == ([signal.SIGTERM], [])
+    entered, left = threading.Event(), threading.Event()
+    set_to(first)
+    thread = threading.Thread(target=take_over)
+    thread.start()
+    assert entered.wait(20)
+    wanted = set_to(then)
+    left.set()
+    thread.join()
+    assert in_force(signal.SIGTERM) == wanted
+    assert sigterm == []
 
 
 def test_what_faulthandler_does_is_kept() -> None:
-    libc, action = ctypes.CDLL(None), [ctypes.create_string_buffer(1024) for _ in range(2)]
-    libc.sigaction(signal.SIGFPE, None, action[0])
+    before = in_force(signal.SIGFPE)
     with signals.signals_kept():
-        libc.signal(signal.SIGFPE, ctypes.c_void_p(signal.SIG_IGN))
-    libc.sigaction(signal.SIGFPE, None, action[1])
-    pointer = ctypes.sizeof(ctypes.c_void_p)  # the function comes first
-    assert action[0].raw[:pointer] == action[1].raw[:pointer]
+        ctypes.CDLL(None).signal(signal.SIGFPE, ctypes.c_void_p(signal.SIG_IGN))
+    assert in_force(signal.SIGFPE) == before
 
 
 def test_that_a_ray_of_our_own_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
