@@ -1,16 +1,24 @@
 """^C and SIGTERM end a run within a second: it says what was done, and nothing half done has a final name."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from manyhands import IterableInputAdapter, JSONOutputAdapter, Pipe
+from manyhands.cli.interruption import Interruption
+
 from .jobs import ENDLESS, ENDLESS_CODE, command, environment, manyhands, write, write_plugin
+from .support import wait_until
 
 if sys.platform == "win32":
     pytest.skip("there are no pseudo-terminals", allow_module_level=True)
@@ -201,3 +209,112 @@ def test_ctrl_c_ends_a_new_job_as_any_command(tmp_path: Path) -> None:
 def test_ctrl_c_while_a_command_is_loaded_is_no_traceback(tmp_path: Path) -> None:
     done = manyhands("--version", cwd=tmp_path, site=write(tmp_path, typer__py="raise KeyboardInterrupt"))
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "manyhands: interrupted\n")
+
+
+# What hooks and the display do while a run is watched; signals go to the program, whose main thread watches.
+PRESSED_BY = """
+import os, signal, sys
+from manyhands.cli.display.plain import PlainDisplay
+from manyhands.cli.main import main
+
+def sum_up(self, report, notes):
+    for _ in range({again}):
+        os.kill(os.getpid(), signal.SIGINT)
+    real(self, report, notes)
+
+real, PlainDisplay.sum_up = PlainDisplay.sum_up, sum_up
+sys.argv = ["manyhands", "run", "job.toml"]
+main()
+"""
+PRESSES = """
+    import os, signal
+    from manyhands import BaseHook
+
+    class Stuck(BaseHook):
+        def execute(self, entries, store):
+            if entries[0]["position"] == 20:
+                os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize(
+    ("again", "last"), [(0, "the run was aborted"), (1, "the run was aborted"), (2, "interrupted")]
+)
+def test_a_second_ctrl_c_leaves_the_summary_whole(tmp_path: Path, again: int, last: str) -> None:
+    """It may come when the run has just ended; a third is meant for the command."""
+    job_in(tmp_path, PRESSES)
+    line = [sys.executable, "-c", PRESSED_BY.format(again=again)]
+    done = subprocess.run(
+        line, check=False, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"manyhands: {last}\n"
+    assert ("aborted: sync" in done.stdout) == (again < 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_every_signal_but_the_second_is_raised(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Interruption() as interruption:
+        for nth, is_raised in enumerate((True, False, True, True), 1):
+            assert interruption.again == (nth > 2)
+            with pytest.raises(KeyboardInterrupt) if is_raised else nullcontext():
+                signal.raise_signal(number)
+            assert interruption.count == nth
+    assert signal.getsignal(number) is before
+
+
+def test_what_is_ignored_stays_so_and_what_is_set_meanwhile_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGINT)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert interruption.count == 0
+        assert [signal.getsignal(number) for number in before] == [signal.SIG_IGN] * 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_in_another_thread_signals_stay_the_programs() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def enter() -> object:
+        with Interruption():
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(enter).result() is before
+
+
+def test_no_disk_is_waited_for_at_an_abort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow one, on which others write, takes seconds."""
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    pipe = Pipe(IterableInputAdapter([{"n": 1}]), JSONOutputAdapter(tmp_path / "out.jsonl"))
+    pipe.start().wait()
+    assert len(waited) == 1
+    pipe = Pipe(IterableInputAdapter({"n": n} for n in count()), JSONOutputAdapter(tmp_path / "out.jsonl"))
+    report = pipe.start()
+    wait_until(lambda: report.ok > 0)
+    report.abort()
+    assert report.wait(10)
+    assert len(waited) == 1
+    assert json.loads((tmp_path / "out.jsonl.partial").read_text().splitlines()[-1]) == {"n": report.ok - 1}
+
+
+LATE = """
+import atexit, os, signal, sys
+from manyhands.cli.main import main
+
+atexit.register(os.kill, os.getpid(), signal.SIGINT)  # what was registered first is called last
+sys.argv = ["manyhands", "--version"]
+main()
+"""
+
+
+def test_ctrl_c_while_python_ends_changes_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LATE], check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

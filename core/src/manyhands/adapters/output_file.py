@@ -141,8 +141,11 @@ class OutputFile:
             else:
                 shutil.copyfileobj(file, self._file, _COPY_BYTES)
 
-    def finish(self) -> None:
+    def finish(self, *, durable: bool = True) -> None:
         """Flush and close; the file keeps its partial name.
+
+        Args:
+            durable: it is to outlive a crash of the machine, for which slow disks take seconds; no part of a whole is.
 
         Raises:
             SinkError: the rest could not be written.
@@ -152,7 +155,7 @@ class OutputFile:
             if self._file is not self._raw:
                 self._file.close()
             self._raw.flush()
-            if self._whole is None:
+            if durable and self._whole is None:
                 os.fsync(self._raw.fileno())  # or a crash after the renaming leaves a complete name on an empty file
         except OSError as error:
             raise self._failed(error) from error
@@ -176,7 +179,7 @@ class OutputFile:
     def discard(self) -> None:
         """Close it and leave what is complete under its partial name; an empty one is removed. Idempotent."""
         with suppress(SinkError, ValueError):  # what cannot be written any more is lost either way; or closed already
-            self.finish()
+            self.finish(durable=False)
         if not self._raw.closed:
             self._cut_back()
             empty = not os.fstat(self._raw.fileno()).st_size and is_at(self._raw, self.partial)

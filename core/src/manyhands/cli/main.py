@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
+import signal
 import sys
 from typing import Final
 
@@ -21,6 +23,8 @@ _INTERRUPTED: Final = 130
 
 def main() -> None:
     """Entry point of the `manyhands` command."""
+    # Runs last: Python only takes itself apart then, and ^C would change nothing but the exit code.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     with open_streams():
         try:
             code = _call()

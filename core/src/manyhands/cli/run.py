@@ -5,19 +5,19 @@ from __future__ import annotations
 import gc
 import json
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from types import FrameType
+from time import monotonic
 from typing import Final, NoReturn
 
 from manyhands.adapters.names import check_overlap, partial_name
 from manyhands.adapters.output_file import OutputFile
 from manyhands.cli.display import Display, make_display
 from manyhands.cli.display.logged import logged
+from manyhands.cli.interruption import Interruption
 from manyhands.cli.streams import show
 from manyhands.config.build import build_pipe, build_run
 from manyhands.config.job import Job
@@ -30,6 +30,7 @@ from manyhands.report import FlowReport, RunStatus
 from manyhands.worker.tuning import tune_process
 
 _REFRESH_SECONDS: Final = 0.1
+_IMPATIENCE_SECONDS: Final = 0.02
 _GRACE_SECONDS: Final = 0.7
 _CLUSTER_GRACE_SECONDS: Final = 5.0
 """Workers of a cluster end when they hear of it; only then is it known what they have written."""
@@ -83,18 +84,19 @@ def _run_pipe(
 ) -> int:
     tune_process()
     display = make_display(progress, path.stem)
-    try:
-        # Opened first: a report that cannot be written must not come to light after the run.
-        output = _open_report(report_file, path, pipe) if report_file else None
-        report, stuck = _run(runner, display, output, grace)
-    finally:
-        display.close()
-    try:
-        if output:
-            _write_report(output, report)
-    finally:
-        show(lambda: display.sum_up(report, list(_notes(pipe, report))))
-        _complain(report)
+    with Interruption() as interruption:
+        try:
+            # Opened first: a report that cannot be written must not come to light after the run.
+            output = _open_report(report_file, path, pipe) if report_file else None
+            report, stuck = _run(runner, display, output, grace, interruption)
+        finally:
+            display.close()
+        try:
+            if output:
+                _write_report(output, report)
+        finally:
+            show(lambda: display.sum_up(report, list(_notes(pipe, report))))
+            _complain(report)
     if stuck:
         _leave()
     return _exit_code(report, strict=strict)
@@ -108,57 +110,40 @@ def _open_report(file: Path, job: Path, pipe: Pipe) -> OutputFile:
 
 
 def _run(
-    runner: Pipe | PipeManager, display: Display, output: OutputFile | None, grace: float
+    runner: Pipe | PipeManager, display: Display, output: OutputFile | None, grace: float, interruption: Interruption
 ) -> tuple[FlowReport, bool]:
     """The final report, and whether something in the run did not come back."""
     try:
-        with logged(), _terminable():
+        with logged():
             report = runner.start()
-            return report, not _watch(report, display, grace)
+            return report, not _watch(report, display, grace, interruption)
     except BaseException:
         if output:
             output.discard()
         raise
 
 
-def _watch(report: FlowReport, display: Display, grace: float) -> bool:
+def _watch(report: FlowReport, display: Display, grace: float, interruption: Interruption) -> bool:
     """Show the run to its end; False when it had to be left behind."""
-    try:
-        while not report.wait(_REFRESH_SECONDS):
+    with suppress(KeyboardInterrupt):
+        while not interruption.count and not report.wait(_REFRESH_SECONDS):
             show(lambda: display.update(report))
-    except KeyboardInterrupt:
-        report.abort()
-    else:
+    if report.is_finished and not interruption.count:
         return True
-    try:
-        ended = report.wait(grace)
-    except KeyboardInterrupt:  # they mean it
-        ended = False
-    if not ended:
+    report.abort()
+    if not _ends(report, grace, interruption):
         report.end(RunStatus.ABORTED)
-    return ended and threading.active_count() == 1  # Python would wait for threads of the person's code
+        return False
+    return threading.active_count() == 1  # Python would wait for threads of the person's code
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the run as ^C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    owner = os.getpid()
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() == owner:
-            raise KeyboardInterrupt
-        # A child that a hook forked: it ends as if it had never been ours.
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _ends(report: FlowReport, grace: float, interruption: Interruption) -> bool:
+    """Whether an aborted run ends while it is waited for."""
+    end = monotonic() + grace
+    with suppress(KeyboardInterrupt):
+        while not interruption.again and not report.wait(_IMPATIENCE_SECONDS) and monotonic() < end:
+            pass
+    return report.is_finished
 
 
 def _leave() -> NoReturn:
@@ -169,7 +154,7 @@ def _leave() -> NoReturn:
 
 def _write_report(output: OutputFile, report: FlowReport) -> None:
     output.write(json.dumps(report.as_dict(), indent=2).encode() + b"\n")
-    output.finish()
+    output.finish(durable=False)  # who presses ^C twice waits for no disk
     output.publish()
 
 
