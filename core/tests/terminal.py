@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -30,7 +31,7 @@ for descriptor in (0, 1, 2):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 _CONTROL = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
-_SECONDS = 20
+_SECONDS = 45
 
 
 class Terminal:
@@ -64,7 +65,7 @@ class Terminal:
         """Read until something is seen."""
         end = time.monotonic() + _SECONDS
         while not seen(self):
-            assert time.monotonic() < end, self.lines[-5:]
+            assert time.monotonic() < end, self._stacks()
             assert self._read(0.05) or self._process.poll() is None, self.lines[-5:]
 
     def resize(self, columns: int, rows: int) -> None:
@@ -91,11 +92,19 @@ class Terminal:
         """Read to the end; the exit code."""
         end = time.monotonic() + _SECONDS
         while self._process.poll() is None:
-            assert time.monotonic() < end, self.lines[-5:]
+            assert time.monotonic() < end, self._stacks()
             self._read(0.01)
         while self._read(0.0):
             pass
         return self._process.returncode
+
+    def _stacks(self) -> list[str]:
+        """End a command that hangs; what it had written, and where its threads were, if the kernel lets it tell."""
+        lines = self.lines[-5:]
+        self.raw = ""
+        self._process.send_signal(signal.SIGABRT)
+        self.watch(2.0)
+        return [*lines, *self.lines]
 
     def _read(self, seconds: float) -> bool:
         ready, _, _ = select.select([self._master], [], [], seconds)
@@ -117,7 +126,9 @@ def in_terminal(*line: object, cwd: Path, columns: int = 80, rows: int = 24) -> 
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     enter = [sys.executable, "-c", _ENTER, os.ttyname(slave), *map(str, line)]
-    process = subprocess.Popen(enter, cwd=cwd, env=environment(TERM="xterm-256color"), start_new_session=True)
+    process = subprocess.Popen(
+        enter, cwd=cwd, env=environment(TERM="xterm-256color", PYTHONFAULTHANDLER="1"), start_new_session=True
+    )
     try:
         yield Terminal(process, master, slave, columns, rows)
     finally:
