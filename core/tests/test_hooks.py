@@ -345,6 +345,25 @@ def test_an_interrupt_from_the_keyboard_is_no_failure_of_a_record() -> None:
         run(numbers(0, 1), pre_hooks=[Does(interrupt)])
 
 
+@pytest.mark.parametrize("name", ["setup", "teardown"])
+@pytest.mark.parametrize(("error", "told"), [(KeyError("host"), "KeyError: 'host'"), (SystemExit(3), "SystemExit: 3")])
+def test_a_mistake_in_setup_or_teardown_is_told_with_its_type(name: str, error: BaseException, told: str) -> None:
+    class Broken(BaseHook):
+        def execute(self, entries: list[Entry], store: HookStore) -> None:
+            pass
+
+    def fail(_: HookStore) -> None:
+        raise error
+
+    hook = Broken()
+    setattr(hook, name, fail)
+    context = WorkerContext(pre_hooks=[hook])
+    if name == "teardown":
+        context.setup()
+    with pytest.raises(WorkerInitError if name == "setup" else TeardownError, match=f"{name} of hook .*{told}"):
+        getattr(context, name)()
+
+
 def test_a_setup_that_raises_no_exception_fails_the_worker() -> None:
     class Broken(BaseHook):
         def setup(self, store: HookStore) -> None:

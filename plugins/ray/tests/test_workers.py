@@ -265,6 +265,17 @@ def test_a_runtime_environment() -> None:
     assert [entry["validated_data"]["seen"] for entry in output.results] == ["yes"]
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({"env_var": {}}, "Ray knows no 'env_var'; did you mean 'env_vars'"), (["pip"], "runtime_env must be names")],
+)
+def test_a_runtime_environment_that_is_none(given: Any, told: str) -> None:
+    """Ray would drop a misspelt key in silence; what is near to none may be that of a plugin of the cluster."""
+    with pytest.raises(OptionsError, match=told):
+        RayExecutor(runtime_env=given)
+    RayExecutor(runtime_env={"our_own_plugin": {}})
+
+
 class Reading(BaseHook):
     """Reads a variable of its worker."""
 

@@ -94,7 +94,7 @@ class HookRunner:
                 raise
             except BaseException as error:
                 self._give_up()
-                raise WorkerInitError(f"setup of hook {name_of(hook)} failed: {words(error)}") from error
+                raise WorkerInitError(f"setup of hook {name_of(hook)} failed: {_said(error)}") from error
             self._ready.append(hook)
         self.store.lock()
 
@@ -113,7 +113,7 @@ class HookRunner:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001  # the others must run
-                failed = failed or TeardownError(f"teardown of hook {name_of(hook)} failed: {words(error)}")
+                failed = failed or TeardownError(f"teardown of hook {name_of(hook)} failed: {_said(error)}")
         self._own.close()
         if failed is not None:
             raise failed

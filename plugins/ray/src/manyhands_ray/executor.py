@@ -12,7 +12,7 @@ from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress
 from manyhands.worker.shipping import with_sources
 from manyhands_ray.cluster import Cluster, join
 from manyhands_ray.crew import Staffing
-from manyhands_ray.needs import Needs
+from manyhands_ray.needs import Needs, checked_environment
 from manyhands_ray.places import as_url
 from manyhands_ray.plugin import CAPABILITIES
 from manyhands_ray.supervisor import Supervisor
@@ -75,7 +75,7 @@ class RayExecutor(BaseExecutor):
         self.max_inflight: int | None = checked_count("max_inflight", max_inflight)
         self.max_workers: int | None = checked_count("max_workers", max_workers)
         self._needs = Needs(resources)
-        self._runtime_env: dict[str, Any] = dict(runtime_env or {})
+        self._runtime_env: dict[str, Any] = checked_environment(runtime_env)
 
     def start(self, context: WorkerContext) -> None:
         """Connect, start the workers, and wait until one is ready.
