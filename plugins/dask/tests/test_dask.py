@@ -170,6 +170,12 @@ def test_resources_that_no_worker_has_are_told(
         pipe_to(tmp_path, 1, executor).run()
 
 
+def test_workers_of_our_own_have_the_resources_that_are_asked_for(tmp_path: Path) -> None:
+    """So the job of a cluster runs on a laptop, too."""
+    pipe = pipe_to(tmp_path, 20, DaskExecutor(max_workers=2, resources={"GPU": 2, "licences": 0.5}))
+    assert pipe.run().ok == 20
+
+
 def test_nothing_of_ours_stays_on_a_cluster(shared: Cluster, tmp_path: Path) -> None:
     def ours(dask_worker: Any) -> Any:
         import sys

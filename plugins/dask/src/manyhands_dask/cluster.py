@@ -60,8 +60,11 @@ class Cluster:
         return self.address is None
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Client]:
+    async def connected(self, resources: Mapping[str, float]) -> AsyncIterator[Client]:
         """A client of it; our own cluster is there as long.
+
+        Args:
+            resources: that each worker of our own has.
 
         Raises:
             WorkerInitError: nothing answers at the address, or our own cannot be started.
@@ -71,7 +74,7 @@ class Cluster:
             async with _client(self.address, _security(self.security)) as client:
                 yield client
             return
-        async with started(self.max_workers) as address, _client(address, None) as client:
+        async with started(self.max_workers, resources) as address, _client(address, None) as client:
             yield client
 
 

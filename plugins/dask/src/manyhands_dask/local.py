@@ -7,12 +7,13 @@ that its scheduler shares no interpreter lock with the run.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -31,11 +32,12 @@ MAIN: Final = f"{__name__}:main"
 
 
 @asynccontextmanager
-async def started(max_workers: int | None) -> AsyncIterator[str]:
+async def started(max_workers: int | None, resources: Mapping[str, float]) -> AsyncIterator[str]:
     """A cluster.
 
     Args:
         max_workers: processes; None: one for each CPU that this process may use.
+        resources: that each of them has.
 
     Returns:
         A context manager that gives its address.
@@ -44,7 +46,8 @@ async def started(max_workers: int | None) -> AsyncIterator[str]:
         WorkerInitError: it cannot be started.
     """
     with _folder() as folder:
-        async with _running(f"{max_workers or cpus()} {folder}\n".encode()) as address:
+        order = json.dumps([max_workers or cpus(), str(folder), dict(resources)])
+        async with _running(f"{order}\n".encode()) as address:
             yield address
 
 
@@ -155,11 +158,11 @@ def main(descriptors: Sequence[int]) -> None:
     # same session, all of which would be stopped when one of them asks the terminal something.
     os.setsid()
     inbox, outbox = descriptors
-    workers, folder = os.read(inbox, 4096).decode().strip().split(" ", 1)
-    asyncio.run(_serve(int(workers), folder, inbox, outbox))
+    workers, folder, resources = json.loads(os.read(inbox, 4096))
+    asyncio.run(_serve(workers, folder, resources, inbox, outbox))
 
 
-async def _serve(workers: int, folder: str, inbox: int, outbox: int) -> None:
+async def _serve(workers: int, folder: str, resources: dict[str, float], inbox: int, outbox: int) -> None:
     import dask
     from distributed import LocalCluster
 
@@ -167,9 +170,10 @@ async def _serve(workers: int, folder: str, inbox: int, outbox: int) -> None:
     loop.set_exception_handler(without_timeouts)
     loop.add_reader(inbox, ended.set)
     place = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    has = {"resources": resources} if resources else {}  # an empty one would hide what the person's Dask is set to
     make = partial(LocalCluster, n_workers=workers, threads_per_worker=1, processes=True, asynchronous=True)
     with dask.config.set({"temporary-directory": folder}):
-        async with make(**place, silence_logs=50, memory_limit=None) as cluster:
+        async with make(**place, **has, silence_logs=50, memory_limit=None) as cluster:
             os.write(outbox, f"{cluster.scheduler_address}\n".encode())
             await ended.wait()
             loop.remove_reader(inbox)

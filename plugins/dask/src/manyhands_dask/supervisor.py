@@ -171,7 +171,7 @@ class Supervisor:
             await asyncio.Event().wait()  # until it is cancelled
 
     async def _work(self) -> None:
-        async with self._cluster.connected() as client:
+        async with self._cluster.connected(self._resources) as client:
             crew = self._crew = Crew(self._shop(client), self._most, self._relay, hooked=self._context.hooked)
             watching = asyncio.create_task(crew.watch())
             try:
