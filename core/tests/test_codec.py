@@ -247,7 +247,7 @@ def tuple_cycle() -> Any:
         (object, "object"),
         (lambda: Thing(1), "Thing"),
         (lambda: Path("x"), "Path"),
-        (lambda: print, "builtin_function_or_method"),
+        (lambda: len, "builtin_function_or_method"),
         (lambda: UserString("x"), "UserString"),
         (lambda: {"a": [{1: Thing(1)}]}, "Thing"),
         (lambda: {Thing}, "type"),

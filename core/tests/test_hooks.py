@@ -346,7 +346,15 @@ def test_an_interrupt_from_the_keyboard_is_no_failure_of_a_record() -> None:
 
 
 @pytest.mark.parametrize("name", ["setup", "teardown"])
-@pytest.mark.parametrize(("error", "told"), [(KeyError("host"), "KeyError: 'host'"), (SystemExit(3), "SystemExit: 3")])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyError("host"), "KeyError: 'host'"),
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyError(), "failed: KeyError"),
+        (ValueError("no host"), "failed: no host"),
+    ],
+)
 def test_a_mistake_in_setup_or_teardown_is_told_with_its_type(name: str, error: BaseException, told: str) -> None:
     class Broken(BaseHook):
         def execute(self, entries: list[Entry], store: HookStore) -> None:
@@ -360,7 +368,7 @@ def test_a_mistake_in_setup_or_teardown_is_told_with_its_type(name: str, error: 
     context = WorkerContext(pre_hooks=[hook])
     if name == "teardown":
         context.setup()
-    with pytest.raises(WorkerInitError if name == "setup" else TeardownError, match=f"{name} of hook .*{told}"):
+    with pytest.raises(WorkerInitError if name == "setup" else TeardownError, match=f"{name} of hook .*{told}$"):
         getattr(context, name)()
 
 

@@ -28,7 +28,7 @@ from manyhands.scaffold.sample import open_sample
 from manyhands.scaffold.source import source_of
 from manyhands.worker.compile import compile_plan
 
-from .jobs import files, manyhands
+from .jobs import command, files, manyhands
 
 EXAMPLE = Path(__file__).parents[2] / "examples/flights/flights.csv"
 
@@ -214,10 +214,9 @@ def test_the_command_says_it_on_stderr(tmp_path: Path) -> None:
 @pytest.mark.parametrize("into", [(), ("--into", "sub")])
 def test_a_current_folder_that_is_gone_is_told(tmp_path: Path, into: tuple[str, ...]) -> None:
     path = write_csv(tmp_path / "rows.csv", [{"a": "1", "b": "2"}])
-    code = "import os, runpy; os.rmdir(os.getcwd()); runpy.run_module('manyhands', run_name='__main__')"
     (tmp_path / "gone").mkdir()
-    command = [sys.executable, "-c", code, "new", "job", str(path), *into]
-    done = subprocess.run(command, check=False, cwd=tmp_path / "gone", capture_output=True, text=True)
+    line = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", command(), "new", "job", str(path), *into]
+    done = subprocess.run(line, check=False, cwd=tmp_path / "gone", capture_output=True, text=True)
     where = into[1] if into else "."
     message = f"cannot write into {where}: the current folder is no longer there; go to another one"
     assert (done.returncode, done.stderr) == (2, f"manyhands: {message}\n")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,8 +173,17 @@ def test_resources_that_no_worker_has_are_told(
 
 def test_workers_of_our_own_have_the_resources_that_are_asked_for(tmp_path: Path) -> None:
     """So the job of a cluster runs on a laptop, too."""
-    pipe = pipe_to(tmp_path, 20, DaskExecutor(max_workers=2, resources={"GPU": 2, "licences": 0.5}))
+    many = {f"a rather long name of a resource {n}": Fraction(1, 2) for n in range(120)}
+    pipe = pipe_to(tmp_path, 20, DaskExecutor(max_workers=2, resources={"GPU": 2, **many}))
     assert pipe.run().ok == 20
+
+
+@pytest.mark.parametrize(
+    "resources", [{"GPU": 0}, {"GPU": -1}, {"GPU": float("inf")}, {"GPU": "many"}, {1: 1}, {"GPU": None}, ["GPU"]]
+)
+def test_resources_must_be_numbers(resources: Any) -> None:
+    with pytest.raises(OptionsError, match="resources must be names and numbers above 0"):
+        DaskExecutor(resources=resources)
 
 
 def test_nothing_of_ours_stays_on_a_cluster(shared: Cluster, tmp_path: Path) -> None:

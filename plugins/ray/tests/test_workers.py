@@ -267,13 +267,21 @@ def test_a_runtime_environment() -> None:
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [({"env_var": {}}, "Ray knows no 'env_var'; did you mean 'env_vars'"), (["pip"], "runtime_env must be names")],
+    [
+        ({"env_var": {}}, "Ray knows no 'env_var'; did you mean 'env_vars'"),
+        ({"pip": [], "PIP": [], "workin_dir": "."}, "Ray knows no 'PIP'; did you mean 'pip'"),
+        (["pip"], "runtime_env must be names"),
+    ],
 )
 def test_a_runtime_environment_that_is_none(given: Any, told: str) -> None:
-    """Ray would drop a misspelt key in silence; what is near to none may be that of a plugin of the cluster."""
+    """Ray would drop a misspelt key in silence."""
     with pytest.raises(OptionsError, match=told):
         RayExecutor(runtime_env=given)
-    RayExecutor(runtime_env={"our_own_plugin": {}})
+
+
+@pytest.mark.parametrize("name", ["log_dir", "image", "my_config", "conda_env", "mpi"])
+def test_a_runtime_environment_may_be_that_of_a_plugin(name: str) -> None:
+    RayExecutor(runtime_env={name: {}})
 
 
 class Reading(BaseHook):

@@ -145,7 +145,7 @@ class OutputFile:
         """Flush and close; the file keeps its partial name.
 
         Args:
-            durable: it is to outlive a crash of the machine, for which slow disks take seconds; no part of a whole is.
+            durable: it is to outlive a crash of the machine, which takes slow disks seconds. For a part it is not done.
 
         Raises:
             SinkError: the rest could not be written.

@@ -1,21 +1,24 @@
-"""^C and SIGTERM while a job runs: the first ends the run, the second the wait for its end, the third the command."""
+"""^C and SIGTERM while a job runs: the first ends the run, the second the command."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any, Final, Self
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_LAST_SECONDS: Final = 0.5
+"""So long the command goes on after the second, for what it has to say; it may be that nobody reads it."""
 
 
 class Interruption:
-    """A context in which both signals raise `KeyboardInterrupt`, all but the second.
+    """A context in which the first of both signals raises `KeyboardInterrupt`.
 
-    That one may come when the run has ended and is being summed up, which an exception would cut off. A signal that is
-    ignored, as ^C in a script's background, stays so. Entered by another than the main thread it does nothing.
+    The second raises nothing: it often comes when the run has just ended, and would cut off the summary. A handler that
+    the person's code has for ^C stays, and so does ^C that is ignored, as in the background of a script. Entered by
+    another than the main thread it does nothing.
 
     Attributes:
         count: how many signals have come.
@@ -28,9 +31,9 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not Python's own
-                    self._before[number] = signal.signal(number, self._take)
+            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._take)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._take)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,15 +48,22 @@ class Interruption:
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
-            self._end_child(number)
+            _take_in_child(number)
             return
         self.count += 1
-        if self.count != 2:  # noqa: PLR2004  # see above
+        if not self.again or sys.platform == "win32":
             raise KeyboardInterrupt
+        signal.signal(signal.SIGALRM, _leave)
+        signal.setitimer(signal.ITIMER_REAL, _LAST_SECONDS)
 
-    def _end_child(self, number: int) -> None:
-        """A child that a hook forked ends as if it had never been ours."""
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+
+def _take_in_child(number: int) -> None:
+    """A child that a hook forked takes it as if it had never been ours."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _leave(*_: object) -> None:
+    os._exit(1)

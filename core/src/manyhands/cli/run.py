@@ -30,7 +30,9 @@ from manyhands.report import FlowReport, RunStatus
 from manyhands.worker.tuning import tune_process
 
 _REFRESH_SECONDS: Final = 0.1
-_IMPATIENCE_SECONDS: Final = 0.02
+_POLL_SECONDS: Final = 0.02
+"""A second ^C raises nothing that would end the wait."""
+
 _GRACE_SECONDS: Final = 0.7
 _CLUSTER_GRACE_SECONDS: Final = 5.0
 """Workers of a cluster end when they hear of it; only then is it known what they have written."""
@@ -83,8 +85,8 @@ def _run_pipe(
     grace: float,
 ) -> int:
     tune_process()
-    display = make_display(progress, path.stem)
     with Interruption() as interruption:
+        display = make_display(progress, path.stem)
         try:
             # Opened first: a report that cannot be written must not come to light after the run.
             output = _open_report(report_file, path, pipe) if report_file else None
@@ -97,9 +99,10 @@ def _run_pipe(
         finally:
             show(lambda: display.sum_up(report, list(_notes(pipe, report))))
             _complain(report)
-    if stuck:
-        _leave()
-    return _exit_code(report, strict=strict)
+        code = _exit_code(report, strict=strict)
+        if stuck or interruption.again:
+            _leave(code)
+    return code
 
 
 def _open_report(file: Path, job: Path, pipe: Pipe) -> OutputFile:
@@ -124,7 +127,7 @@ def _run(
 
 
 def _watch(report: FlowReport, display: Display, grace: float, interruption: Interruption) -> bool:
-    """Show the run to its end; False when it had to be left behind."""
+    """Show the run to its end; False when something of it had to be left behind."""
     with suppress(KeyboardInterrupt):
         while not interruption.count and not report.wait(_REFRESH_SECONDS):
             show(lambda: display.update(report))
@@ -141,21 +144,25 @@ def _ends(report: FlowReport, grace: float, interruption: Interruption) -> bool:
     """Whether an aborted run ends while it is waited for."""
     end = monotonic() + grace
     with suppress(KeyboardInterrupt):
-        while not interruption.again and not report.wait(_IMPATIENCE_SECONDS) and monotonic() < end:
+        while not interruption.again and not report.wait(_POLL_SECONDS) and monotonic() < end:
             pass
     return report.is_finished
 
 
-def _leave() -> NoReturn:
-    """End the process although a thread is stuck: Python would wait for those that the person's code started."""
+def _leave(code: int) -> NoReturn:
+    """End the process at once: Python would wait for threads that are stuck in the person's code."""
     show(sys.stderr.flush)
-    os._exit(1)
+    os._exit(code)
 
 
 def _write_report(output: OutputFile, report: FlowReport) -> None:
-    output.write(json.dumps(report.as_dict(), indent=2).encode() + b"\n")
-    output.finish(durable=False)  # who presses ^C twice waits for no disk
-    output.publish()
+    try:
+        output.write(json.dumps(report.as_dict(), indent=2).encode() + b"\n")
+        output.finish(durable=report.status is not RunStatus.ABORTED)  # who presses ^C waits for no disk
+        output.publish()
+    except BaseException:
+        output.discard()
+        raise
 
 
 def _notes(pipe: Pipe, report: FlowReport) -> Iterator[str]:

@@ -328,7 +328,8 @@ async def _result(value: Any) -> Any:
 def _said(error: BaseException) -> str:
     """With the type of mistakes in the code, whose text alone says little: `KeyError: 'nmae'`."""
     mistakes = (LookupError, AttributeError, TypeError, NameError, ArithmeticError, SystemExit)
-    return f"{type(error).__name__}: {words(error)}" if isinstance(error, mistakes) else words(error)
+    said, name = words(error), type(error).__name__
+    return f"{name}: {said}" if isinstance(error, mistakes) and said != name else said
 
 
 def _kept(given: list[Entry], positions: list[int], returned: Any) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
@@ -70,7 +71,7 @@ class DaskExecutor(BaseExecutor):
         )
         self.max_inflight: int | None = checked_count("max_inflight", max_inflight)
         self.max_workers: int | None = checked_count("max_workers", max_workers)
-        self.resources: Mapping[str, float] = dict(resources or {})
+        self.resources: Mapping[str, float] = _amounts(resources)
         options = security if security is None or isinstance(security, Mapping) else security.model_dump()
         self.cluster: Cluster = Cluster(address, max_workers, options)
 
@@ -128,3 +129,15 @@ class DaskExecutor(BaseExecutor):
         if self._supervisor is None:
             raise ProtocolError("this executor is used before start() or after shutdown()")
         return self._supervisor
+
+
+def _amounts(resources: Mapping[str, Any] | None) -> dict[str, float]:
+    """Plain numbers: they travel as JSON, too."""
+    given = {} if resources is None else resources
+    try:
+        amounts = {name: float(amount) for name, amount in given.items()}
+    except (AttributeError, TypeError, ValueError):
+        amounts = {"": 0.0}
+    if not all(isinstance(name, str) and 0 < amount < math.inf for name, amount in amounts.items()):
+        raise OptionsError(f"resources must be names and numbers above 0, not {resources!r}")
+    return amounts

@@ -158,7 +158,8 @@ def main(descriptors: Sequence[int]) -> None:
     # same session, all of which would be stopped when one of them asks the terminal something.
     os.setsid()
     inbox, outbox = descriptors
-    workers, folder, resources = json.loads(os.read(inbox, 4096))
+    with open(inbox, encoding="utf-8", closefd=False) as orders:
+        workers, folder, resources = json.loads(orders.readline())
     asyncio.run(_serve(workers, folder, resources, inbox, outbox))
 
 

@@ -11,7 +11,7 @@ from manyhands.executor import Capabilities
 from manyhands.plugins.spec import Backend, EngineOptions, ProcessExecutorOptions, hookimpl
 
 Count = Annotated[int, Field(ge=1, strict=True)]
-Amount = Annotated[float, Field(gt=0)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 MAX_INFLIGHT: Final = 20
 

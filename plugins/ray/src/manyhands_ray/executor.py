@@ -12,7 +12,8 @@ from manyhands.executor import BaseExecutor, Capabilities, Compression, Progress
 from manyhands.worker.shipping import with_sources
 from manyhands_ray.cluster import Cluster, join
 from manyhands_ray.crew import Staffing
-from manyhands_ray.needs import Needs, checked_environment
+from manyhands_ray.environment import checked_environment
+from manyhands_ray.needs import Needs
 from manyhands_ray.places import as_url
 from manyhands_ray.plugin import CAPABILITIES
 from manyhands_ray.supervisor import Supervisor

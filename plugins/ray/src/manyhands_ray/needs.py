@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, Final
-
-from ray.runtime_env import RuntimeEnv
 
 from manyhands.cpus import cpus
 from manyhands.errors import OptionsError
@@ -53,20 +50,3 @@ class Needs:
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {number:g}" for name, number in (*self._named.items(), *self.custom.items()))
-
-
-def checked_environment(runtime_env: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The environment of workers, as Ray takes it.
-
-    Raises:
-        OptionsError: it is no mapping, or a key is all but one that Ray knows. Others may be those of a plugin of the
-            cluster: Ray passes what it does not know, and what nobody takes is lost without a word.
-    """
-    given = {} if runtime_env is None else runtime_env
-    if not isinstance(given, Mapping):
-        raise OptionsError(f"runtime_env must be names and values, not {runtime_env!r}")
-    known = [name for name in RuntimeEnv.known_fields if not name.startswith("_")]
-    for name in {str(name) for name in given} - RuntimeEnv.known_fields:
-        if near := difflib.get_close_matches(name, known, n=1):
-            raise OptionsError(f"runtime_env: Ray knows no {name!r}; did you mean {near[0]!r}?")
-    return dict(given)
