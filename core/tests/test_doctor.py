@@ -293,19 +293,17 @@ def test_a_check_that_lacks_a_module_says_which(
     assert all(words in (each.remedy or "") for each in examine())
 
 
+@pytest.mark.skipif(
+    sys.version_info[:3] == (3, 13, 0), reason="it imports no extension where the current folder is gone"
+)
 def test_a_current_folder_that_was_removed_is_one_finding(tmp_path: Path) -> None:
     code = """
         import json, os, sys
         from pathlib import Path
         from manyhands.doctor.examine import _guarded
-
-        def look():
-            return [each for name in ("environment", "plugins") for each in _guarded(name, Path("job.toml"))]
-
-        look()  # Python 3.13.0 cannot import extensions where the current folder is gone
         os.chdir(sys.argv[1])
         os.rmdir(sys.argv[1])
-        found = look()
+        found = [each for name in ("environment", "plugins") for each in _guarded(name, Path("job.toml"))]
         print(json.dumps([[each.level, each.subject] for each in found if each.level == "error"]))
     """
     (tmp_path / "gone").mkdir()
