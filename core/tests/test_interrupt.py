@@ -9,13 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from manyhands import IterableInputAdapter, JSONOutputAdapter, Pipe
 from manyhands.cli.interruption import Interruption
 
 from .jobs import ENDLESS, ENDLESS_CODE, command, environment, manyhands, write, write_plugin
@@ -346,20 +344,35 @@ def test_in_another_thread_signals_stay_the_programs() -> None:
         assert threads.submit(enter).result() is before
 
 
-def test_no_disk_is_waited_for_at_an_abort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow one, on which others write, takes seconds."""
-    waited: list[int] = []
-    monkeypatch.setattr(os, "fsync", waited.append)
-    pipe = Pipe(IterableInputAdapter([{"n": 1}]), JSONOutputAdapter(tmp_path / "out.jsonl"))
-    pipe.start().wait()
-    assert len(waited) == 1
-    pipe = Pipe(IterableInputAdapter({"n": n} for n in count()), JSONOutputAdapter(tmp_path / "out.jsonl"))
-    report = pipe.start()
-    wait_until(lambda: report.ok > 0)
-    report.abort()
-    assert report.wait(10)
-    assert len(waited) == 1
-    assert json.loads((tmp_path / "out.jsonl.partial").read_text().splitlines()[-1]) == {"n": report.ok - 1}
+# The command, which notes what it has the disk keep.
+SYNCED_BY = """
+import os, sys
+from manyhands.cli.main import main
+
+def fsync(descriptor):
+    with open("synced", "a") as file:
+        file.write(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")) + "\\n")
+
+os.fsync = fsync
+sys.argv = ["manyhands", "run", "job.toml", "--report", "report.json"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "code", "kept"),
+    [("itertools.count()", 1, []), ("range(10)", 0, ["out.jsonl.partial", "report.json.partial"])],
+    ids=["aborted", "completed"],
+)
+def test_no_disk_is_waited_for_at_an_abort(tmp_path: Path, rows: str, code: int, kept: list[str]) -> None:
+    """A slow one, on which others write, takes seconds; what is published must outlive a crash of the machine."""
+    job_in(tmp_path, PRESSES, ENDLESS_CODE.replace("itertools.count()", rows))
+    (tmp_path / "synced").touch()
+    done = subprocess.run([sys.executable, "-c", SYNCED_BY], check=False, cwd=tmp_path, env=environment())
+    assert done.returncode == code
+    assert json.loads((tmp_path / "report.json").read_text())["counts"]["ok"] >= 10
+    assert (tmp_path / "out.jsonl").exists() == (code == 0)
+    assert (tmp_path / "synced").read_text().split() == kept
 
 
 LATE = """

@@ -93,12 +93,7 @@ def _run_pipe(
             report, stuck = _run(runner, display, output, grace, interruption)
         finally:
             display.close()
-        try:
-            if output:
-                _write_report(output, report)
-        finally:
-            show(lambda: display.sum_up(report, list(_notes(pipe, report))))
-            _complain(report)
+        _conclude(display, pipe, report, output)
         code = _exit_code(report, strict=strict)
         if stuck or interruption.again:
             _leave(code)
@@ -147,6 +142,16 @@ def _ends(report: FlowReport, grace: float, interruption: Interruption) -> bool:
         while not interruption.again and not report.wait(_POLL_SECONDS) and monotonic() < end:
             pass
     return report.is_finished
+
+
+def _conclude(display: Display, pipe: Pipe, report: FlowReport, output: OutputFile | None) -> None:
+    """Say what came of the run, also where the report cannot be written."""
+    try:
+        if output:
+            _write_report(output, report)
+    finally:
+        show(lambda: display.sum_up(report, list(_notes(pipe, report))))
+        _complain(report)
 
 
 def _leave(code: int) -> NoReturn:

@@ -135,9 +135,9 @@ def _amounts(resources: Mapping[str, Any] | None) -> dict[str, float]:
     """Plain numbers: they travel as JSON, too."""
     given = {} if resources is None else resources
     try:
-        amounts = {name: float(amount) for name, amount in given.items()}
+        amounts = {name: float(amount) for name, amount in given.items() if isinstance(name, str)}
     except (AttributeError, TypeError, ValueError):
-        amounts = {"": 0.0}
-    if not all(isinstance(name, str) and 0 < amount < math.inf for name, amount in amounts.items()):
+        amounts = {}
+    if len(amounts) < len(given) or not all(0 < amount < math.inf for amount in amounts.values()):
         raise OptionsError(f"resources must be names and numbers above 0, not {resources!r}")
     return amounts
