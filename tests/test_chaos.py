@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
+from core.tests.support import wait_until
 
 from manyhands import FlowReport, IterableInputAdapter, JSONInputAdapter, JSONOutputAdapter, Pipe, RunOptions
 from manyhands.adapters.base import BaseInputAdapter
@@ -385,13 +386,6 @@ def read_lines(path: Path, *, published: bool) -> list[Any]:
     assert (path.exists(), aside.exists() and published) == (published, False)
     path = path if published else aside
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + LIMIT
-    while not true():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.001)
 
 
 @contextmanager

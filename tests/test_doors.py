@@ -13,7 +13,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import dask
 import joblib
 import pytest
+from core.tests.support import wait_until
 from joblib import Parallel, delayed, parallel_config
 from joblib.parallel import ParallelBackendBase
 
@@ -44,14 +44,6 @@ every_process_backend = pytest.mark.parametrize("name", IN_OTHER_PROCESSES)
 @pytest.fixture(autouse=True)
 def registered() -> None:
     manyhands.register_joblib()
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    """Return as soon as it is; fail when it is not for too long."""
-    end = time.monotonic() + LIMIT
-    while not true():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
 
 
 def executor_of(name: str) -> Any:

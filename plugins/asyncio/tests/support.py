@@ -114,13 +114,6 @@ def run(executor: Any, count: int, *hooks: BaseHook, **others: Any) -> tuple[Flo
     return pipe.run(), pipe.output_adapter.results, pipe.error_output_adapter.results  # type: ignore[union-attr]
 
 
-def wait_until(true: Callable[[], object]) -> None:
-    end = monotonic() + LIMIT
-    while not true():
-        assert monotonic() < end, "it never happened"
-        sleep(0.001)
-
-
 @contextmanager
 def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
     """A loop that somebody else runs."""

@@ -8,12 +8,13 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from core.tests.support import wait_until
 
 from manyhands import Chunk, ChunkKind, FlowReport, HookStore, RunOptions, RunStatus, WorkerContext
 from manyhands.errors import WorkerInitError
 from manyhands_asyncio import AsyncIOExecutor
 
-from .support import LIMIT, Awaits, Does, Overlap, pass_by, pipe_of, run, running_loop, wait_until
+from .support import LIMIT, Awaits, Does, Overlap, pass_by, pipe_of, run, running_loop
 
 
 @pytest.mark.parametrize("chunksize", [1, 50, None])
