@@ -333,7 +333,7 @@ def _parent(process: psutil.Process) -> int:
 
 def _wait_for_end(process: psutil.Process, report: FlowReport) -> None:
     """Until the process is gone, and whoever started it knows."""
-    wait_until(lambda: report.is_finished or not process.is_running())
+    wait_until(lambda: report.is_finished or not process.is_running(), LIMIT)
 
 
 def check(ran: Ran, report: FlowReport) -> None:
@@ -416,7 +416,7 @@ def test_a_chunk_that_comes_late_finds_a_worker_that_has_just_been_replaced(name
     def records() -> Iterator[Any]:
         for k in range(60):
             if k % 15 == 0:
-                wait_until(lambda: report.total_processed == k)  # noqa: B023  # waited for here
+                wait_until(lambda: report.total_processed == k, LIMIT)  # noqa: B023  # waited for here
                 time.sleep(0.1)
             yield {"k": k}
 

@@ -98,7 +98,7 @@ def test_what_waits_for_a_process_can_be_cancelled_and_waits_for_no_other_call(n
         assert [executor.submit(abs, -number).result(LIMIT) for number in range(20)] == list(range(20))
         also_stuck = executor.submit(time.sleep, 300)
         waiting = [executor.submit(abs, 1) for _ in range(9)]
-        wait_until(lambda: stuck.running() and also_stuck.running())
+        wait_until(lambda: stuck.running() and also_stuck.running(), LIMIT)
         assert all(call.cancel() for call in waiting)
         executor.kill_workers()
     assert isinstance(stuck.exception(0), futures.BrokenExecutor)
@@ -150,7 +150,7 @@ def test_a_worker_process_that_waits_keeps_no_argument() -> None:
         pid = executor.submit(os.getpid).result(LIMIT)
         before = memory(pid)
         assert executor.submit(len, bytes(100_000_000)).result(LIMIT) == 100_000_000
-        wait_until(lambda: memory(pid) - before < 50_000_000)
+        wait_until(lambda: memory(pid) - before < 50_000_000, LIMIT)
 
 
 def test_joblib_knows_nothing_of_a_backend_that_is_not_installed() -> None:
@@ -369,6 +369,6 @@ def test_nothing_of_joblib_keeps_the_workers() -> None:
         Parallel()(delayed(abs)(number) for number in range(4))
     gc.disable()  # nothing is in a cycle
     try:
-        wait_until(lambda: threading.active_count() <= before)
+        wait_until(lambda: threading.active_count() <= before, LIMIT)
     finally:
         gc.enable()

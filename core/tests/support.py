@@ -353,9 +353,9 @@ def rows(count: int, bad: Iterable[int] = ()) -> list[dict[str, Any]]:
     return [{"k": index, "n": "bad" if index in refused else index} for index in range(count)]
 
 
-def wait_until(true: Callable[[], object]) -> None:
+def wait_until(true: Callable[[], object], seconds: float = LIMIT) -> None:
     """Return as soon as it is; fail when it is not for too long."""
-    end = monotonic() + LIMIT
+    end = monotonic() + seconds
     while not true():
         assert monotonic() < end, "it never happened"
         sleep(0.001)
