@@ -239,7 +239,7 @@ class Waits(BaseHook):
 def test_no_chunk_waits_behind_one_that_takes_long(tmp_path: Path) -> None:
     report, output, _ = run([{"k": k} for k in range(40)], Waits(tmp_path, 39), run={"ordered": False})
     assert report.ok == 40
-    assert 0 in [entry["position"] for entry in output[-2:]]  # the other may be the one that it waited for
+    assert output[0]["position"] != 0  # of two workers nobody says whose last results are taken first
 
 
 def test_a_chunk_that_is_cancelled_while_it_waits_is_not_run(tmp_path: Path) -> None:
